@@ -1,0 +1,2 @@
+//! A registry to try the operator with.
+fn main() {}

@@ -1,0 +1,3 @@
+//! OAuth clients as Kubernetes resources.
+
+pub mod api;
