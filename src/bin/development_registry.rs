@@ -1,2 +1,0 @@
-//! A registry to try the operator with.
-fn main() {}
