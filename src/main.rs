@@ -1,2 +1,26 @@
-//! The operator.
-fn main() {}
+//! The operator's process.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use oauth_operator::{operator, settings::Arguments, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = telemetry::init(arguments.log_format, &arguments.log) {
+        return failed(&format!("--log {}: {error}", arguments.log));
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return failed("another TLS provider was installed first");
+    }
+    match operator::run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn failed(why: &str) -> ExitCode {
+    tracing::error!("{why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,207 @@
+//! Watches the objects, decides what wakes a client, and runs the passes.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt, future, stream::BoxStream};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        Controller, WatchStreamExt, predicates,
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryKind, annotations},
+    reconcile::{self, Context, Registries},
+};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// The annotations that wake a client. The intent is not among them: we write it ourselves.
+const WAKING: [&str; 4] =
+    [annotations::REQUESTED_AT, annotations::FLUX_REQUESTED_AT, annotations::RESUME, annotations::ABANDON];
+
+/// The watches of one scope: all namespaces, or one.
+pub struct Scope {
+    clients: Store<OAuthClient>,
+    client_changes: BoxStream<'static, Result<OAuthClient, watcher::Error>>,
+    registry_changes: BoxStream<'static, Result<OAuthRegistry, watcher::Error>>,
+    cluster_changes: Option<BoxStream<'static, Result<ClusterOAuthRegistry, watcher::Error>>>,
+}
+
+/// Everything that is watched.
+pub struct Watches {
+    /// A scope for each served namespace, or one for all.
+    pub scopes: Vec<Scope>,
+    /// The registry objects that the scopes' watches keep.
+    pub registries: Registries,
+    /// The clients that the scopes' watches keep.
+    pub clients: Vec<Store<OAuthClient>>,
+}
+
+/// Prepares the watches; nothing is sent before [`run`]. No namespace means all of them.
+pub fn watches(client: &Client, namespaces: &[String]) -> Watches {
+    let mut watches = Watches {
+        scopes: Vec::new(),
+        registries: Registries { namespaced: Vec::new(), cluster: None },
+        clients: Vec::new(),
+    };
+    if namespaces.is_empty() {
+        let (cluster, changes) = registry_watch(Api::all(client.clone()));
+        watches.registries.cluster = Some(cluster);
+        watches.add(Api::all(client.clone()), Api::all(client.clone()), Some(changes));
+    }
+    for namespace in namespaces {
+        let clients = Api::namespaced(client.clone(), namespace);
+        watches.add(clients, Api::namespaced(client.clone(), namespace), None);
+    }
+    watches
+}
+
+impl Watches {
+    fn add(
+        &mut self,
+        clients: Api<OAuthClient>,
+        registries: Api<OAuthRegistry>,
+        cluster_changes: Option<BoxStream<'static, Result<ClusterOAuthRegistry, watcher::Error>>>,
+    ) {
+        let (store, client_changes) = client_watch(clients);
+        let (registry_store, registry_changes) = registry_watch(registries);
+        self.registries.namespaced.push(registry_store);
+        self.clients.push(store.clone());
+        self.scopes.push(Scope { clients: store, client_changes, registry_changes, cluster_changes });
+    }
+}
+
+fn client_watch(
+    api: Api<OAuthClient>,
+) -> (Store<OAuthClient>, BoxStream<'static, Result<OAuthClient, watcher::Error>>) {
+    let (store, writer) = reflector::store();
+    let changes = kept(api, writer).applied_objects().predicate_filter(wakes, Default::default());
+    (store, logged(changes).boxed())
+}
+
+fn registry_watch<K>(api: Api<K>) -> (Store<K>, BoxStream<'static, Result<K, watcher::Error>>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let changes =
+        kept(api, writer).touched_objects().predicate_filter(predicates::generation, Default::default());
+    (store, logged(changes).boxed())
+}
+
+fn kept<K>(api: Api<K>, writer: Writer<K>) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    watcher(api, watcher::Config::default().page_size(PAGE))
+        .default_backoff()
+        .modify(|object| {
+            object.managed_fields_mut().clear();
+            object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+        })
+        .reflect(writer)
+}
+
+fn logged<K: Resource<DynamicType = ()>>(
+    changes: impl Stream<Item = Result<K, watcher::Error>> + Send,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send {
+    changes.inspect(|change| {
+        if let Err(error) = change {
+            let kind = K::kind(&());
+            tracing::warn!(%kind, %error, "cannot watch; are the CRDs installed and may the operator list them?");
+        }
+    })
+}
+
+/// What wakes a client: its spec, its deletion, and what people ask for by annotation.
+fn wakes(client: &OAuthClient) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    let metadata = &client.metadata;
+    metadata.generation.hash(&mut hasher);
+    metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    for name in WAKING {
+        metadata.annotations.as_ref().and_then(|notes| notes.get(name)).hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+/// Runs the passes of all scopes until `shutdown`; passes that run then come to their end.
+pub async fn run(
+    context: Arc<Context>,
+    scopes: Vec<Scope>,
+    shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) {
+    let passes = u16::try_from(context.permits.available_permits()).unwrap_or(u16::MAX);
+    let running = scopes.into_iter().map(|scope| {
+        let context = context.clone();
+        let mut controller = Controller::for_stream(scope.client_changes, scope.clients.clone())
+            .with_config(kube::runtime::controller::Config::default().concurrency(passes))
+            .graceful_shutdown_on(shutdown.clone());
+        let clients = scope.clients.clone();
+        controller = controller.watches_stream(scope.registry_changes, move |registry| {
+            let namespace = registry.namespace();
+            dependents(&clients, RegistryKind::OAuthRegistry, &registry.name_any(), namespace.as_deref())
+        });
+        if let Some(changes) = scope.cluster_changes {
+            let clients = scope.clients.clone();
+            controller = controller.watches_stream(changes, move |registry| {
+                dependents(&clients, RegistryKind::ClusterOAuthRegistry, &registry.name_any(), None)
+            });
+        }
+        controller.run(pass, |_, error: &Never, _| match *error {}, context).for_each(|_| future::ready(()))
+    });
+    future::join_all(running).await;
+}
+
+/// No pass fails: what went wrong is reported and becomes a delay.
+#[derive(Debug, thiserror::Error)]
+enum Never {}
+
+async fn pass(
+    client: Arc<OAuthClient>,
+    context: Arc<Context>,
+) -> Result<kube::runtime::controller::Action, Never> {
+    context.registries.wait_until_known().await;
+    Ok(reconcile::reconcile(client, context).await)
+}
+
+fn dependents(
+    clients: &Store<OAuthClient>,
+    kind: RegistryKind,
+    name: &str,
+    namespace: Option<&str>,
+) -> Vec<ObjectRef<OAuthClient>> {
+    let of_it = |client: &Arc<OAuthClient>| {
+        let reference = &client.spec.registry_ref;
+        let here = namespace.is_none_or(|namespace| client.namespace().as_deref() == Some(namespace));
+        reference.kind == kind && reference.name == name && here
+    };
+    clients
+        .state()
+        .iter()
+        .filter(|client| of_it(client))
+        .map(|client| ObjectRef::from_obj(client.as_ref()))
+        .collect()
+}
+
+impl Registries {
+    /// Waits until the registries were listed once: before that, "there is no such registry" would be a guess.
+    pub async fn wait_until_known(&self) {
+        for store in &self.namespaced {
+            // An error means that the watch has ended, and with it this process.
+            let _ = store.wait_until_ready().await;
+        }
+        if let Some(store) = &self.cluster {
+            let _ = store.wait_until_ready().await;
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Everything that is known about one client in one pass, and nothing else. Reads only.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    intent::{Intent, Refusal},
+    record::Record,
+    secret,
+};
+use crate::{
+    api::{OAuthClient, UnknownOutcome, annotations},
+    registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, metadata},
+};
+
+/// What is known in a pass. The rules of [`super::next`] read it; [`super::run`] adds what it learns.
+pub struct Facts {
+    /// The time of the pass.
+    pub now: Timestamp,
+    /// The object, as last read or written.
+    pub client: OAuthClient,
+    /// The intent on it.
+    pub intent: Option<Intent>,
+    /// The record, or why it cannot be read.
+    pub record: Result<Option<Record>, String>,
+    /// What stands at the place of the user's Secret.
+    pub secret: secret::Found,
+    /// The registry, or why it cannot be used.
+    pub registry: Result<Known, Why>,
+    /// Whether it is time to look at the registry.
+    pub look_due: bool,
+    /// A nonce that was never used.
+    pub nonce: String,
+    /// The installation that the operator is.
+    pub installation: String,
+    /// When all older passes and requests must be over.
+    pub settle: Duration,
+    /// How long a deletion may try to tell the registry.
+    pub deletion_timeout: Duration,
+    /// What this pass has done so far.
+    pub progress: Progress,
+}
+
+/// A registry that can be used.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where its credentials may be sent.
+    pub origin: String,
+    /// Its issuer.
+    pub issuer: Option<String>,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What to do when a registration may or may not have happened.
+    pub unknown_outcome: UnknownOutcome,
+    /// Whether clients are read to find drift.
+    pub reads: bool,
+    /// The fields that some read has shown.
+    pub shown: std::collections::BTreeSet<Field>,
+    /// How often to look.
+    pub drift_interval: Duration,
+    /// What it is told to be, as a fingerprint.
+    pub fingerprint: String,
+    /// What keeps us from registering there, if anything.
+    pub not_ready: Option<Why>,
+}
+
+/// What a pass has done so far.
+#[derive(Default)]
+pub struct Progress {
+    /// A registration can be sent.
+    pub prepared: bool,
+    /// The intent on the object was written by this pass.
+    pub announced: bool,
+    /// What was announced was definitely not done, and why.
+    pub refused: Option<Error>,
+    /// Credentials that are not stored yet.
+    pub in_hand: Option<InHand>,
+    /// A client that only we know and nobody will use.
+    pub stray: Option<Client>,
+    /// What a look has shown.
+    pub seen: Option<Client>,
+    /// A look has shown that the client is gone.
+    pub gone: bool,
+    /// The registry has let the client go.
+    pub deregistered: bool,
+    /// Why it has not.
+    pub deregister_error: Option<Error>,
+    /// What happened, for the events of the object.
+    pub notes: Vec<Note>,
+}
+
+/// A reply whose credentials are not stored yet.
+#[derive(Clone, Debug)]
+pub struct InHand {
+    /// The client.
+    pub client: Client,
+    /// What the reply answers.
+    pub to: Asked,
+}
+
+/// What a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A registration.
+    Register,
+    /// An update.
+    Update,
+    /// A look: it brought other credentials.
+    Look,
+}
+
+/// Why something is so, for conditions and events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// One word that programs may rely on.
+    pub reason: String,
+    /// For people, with what to do next. No secret, no trailing period.
+    pub message: String,
+}
+
+impl Why {
+    /// A reason and its text.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into() }
+    }
+}
+
+impl From<&Error> for Why {
+    fn from(error: &Error) -> Self {
+        Self::new(error.kind.reason(), &error.summary)
+    }
+}
+
+impl From<&Refusal> for Why {
+    fn from(refusal: &Refusal) -> Self {
+        Self::new(&refusal.reason, &refusal.message)
+    }
+}
+
+/// Something that happened, worth an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// What and why.
+    pub why: Why,
+}
+
+/// How the declared fields stand at the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Fields that a write should mend.
+    pub to_write: Vec<Field>,
+    /// Fields that left the spec and should be as a new client has them.
+    pub to_reset: Vec<Field>,
+    /// Fields that the registry answered with another value than we sent: writing again would not help.
+    pub not_taken: Vec<Field>,
+}
+
+impl Facts {
+    /// The object's UID.
+    pub fn uid(&self) -> &str {
+        self.client.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the object is being deleted.
+    pub fn deleting(&self) -> bool {
+        self.client.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether our finalizer is on the object.
+    pub fn finalized(&self) -> bool {
+        self.client.metadata.finalizers.iter().flatten().any(|f| f == crate::api::FINALIZER)
+    }
+
+    /// The value of one of our annotations.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.client.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// What the object declares.
+    pub fn declared(&self) -> ClientMetadata {
+        ClientMetadata::declared(&self.client)
+    }
+
+    /// The record, if there is a readable one.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// The time since the intent was announced.
+    pub fn intent_age(&self, intent: &Intent) -> Duration {
+        let age: SignedDuration = self.now.duration_since(intent.at);
+        Duration::try_from(age).unwrap_or_default()
+    }
+
+    /// What is asked of whom, as a fingerprint: a final refusal stands until it changes.
+    pub fn question(&self, known: &Known) -> String {
+        let declared = serde_json::to_string(&self.declared()).unwrap_or_default();
+        let requested = self.client.metadata.annotations.as_ref().and_then(annotations::requested_at);
+        fingerprint(&(declared, &known.fingerprint, requested))
+    }
+
+    /// Compares what is declared with what the registry has, or had at our last write.
+    pub fn difference(&self, record: &Record, known: &Known) -> Difference {
+        let declared = self.declared();
+        let state = &record.state;
+        let current = self.current_document(record, known);
+        let mut difference = Difference::default();
+        for field in declared.differing(&current) {
+            let sent = state.applied.get(field) == declared.get(field) && state.in_flight.is_none();
+            let answered =
+                metadata::shown(field, &current) == metadata::shown(field, &record.client.document);
+            if sent && answered {
+                difference.not_taken.push(field);
+            } else {
+                difference.to_write.push(field);
+            }
+        }
+        let once_sent = state.applied.0.keys().chain(state.in_flight.iter().flat_map(|sent| sent.0.keys()));
+        difference.to_reset = once_sent.filter(|field| declared.get(**field).is_none()).copied().collect();
+        difference.to_reset.dedup();
+        difference
+    }
+
+    /// The registry's document: as seen in this pass, or as answered to our last write. A field that no read has ever shown
+    /// may be missing because the registry does not show it; then our last write counts.
+    fn current_document(&self, record: &Record, known: &Known) -> Document {
+        let Some(seen) = &self.progress.seen else { return record.client.document.clone() };
+        let mut document = seen.document.clone();
+        for field in Field::ALL.into_iter().filter(|field| !known.shown.contains(field)) {
+            if let Some(value) = record.client.document.get(field.wire_name()) {
+                document.entry(field.wire_name()).or_insert_with(|| value.clone());
+            }
+        }
+        document
+    }
+}
+
+/// Notes something for the object's events.
+impl Progress {
+    /// Notes something normal.
+    pub fn note(&mut self, reason: &str, message: impl Into<String>) {
+        self.notes.push(Note { warning: false, why: Why::new(reason, message) });
+    }
+
+    /// Notes something that somebody should look at.
+    pub fn warn(&mut self, reason: &str, message: impl Into<String>) {
+        self.notes.push(Note { warning: true, why: Why::new(reason, message) });
+    }
+}
+
+/// A short text that differs when the value differs. Not stable between versions of the operator; then we ask once more.
+pub fn fingerprint(value: &impl std::hash::Hash) -> String {
+    use std::hash::{DefaultHasher, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Names a registration in words that people can search for at the registry.
+pub fn software_id(client: &OAuthClient, nonce: &str) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    let metadata = &client.metadata;
+    format!(
+        "oauth-operator/{}/{}/{}/{nonce}",
+        part(&metadata.namespace),
+        part(&metadata.name),
+        part(&metadata.uid)
+    )
+}
+
+/// A refusal, as it is noted; final unless time alone may change the answer.
+pub fn refusal(error: &Error, question: String) -> Refusal {
+    let is_final = error.kind.retry() == registry::Retry::OnChange;
+    Refusal {
+        reason: error.kind.reason().into(),
+        message: error.summary.clone(),
+        final_for: is_final.then_some(question),
+    }
+}

@@ -1,0 +1,93 @@
+//! The write-ahead intent: what the operator was about to do at the registry, kept on the object itself.
+//!
+//! It is written with the object's `resourceVersion` before the first effect, so a pass with a stale view loses the race
+//! instead of acting. It is superseded, never cleared; a nonce is spent once.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{OAuthClient, annotations};
+
+/// An announced registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The object's UID. An intent that was copied with its YAML bears another one and counts for nothing.
+    pub uid: String,
+    /// Names this attempt, and no other.
+    pub nonce: String,
+    /// The nonce of the record that stays good until the new one is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Counts the attempts of which no one knows the outcome, this one included. From 1.
+    pub attempt: u32,
+    /// When the attempt was announced.
+    pub at: Timestamp,
+    /// What became of it, as far as somebody saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+    /// Earlier attempts of which no one knows the outcome: each may have left a client behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspect>,
+}
+
+/// The registry said no: it made no client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// The condition reason.
+    pub reason: String,
+    /// The safe text.
+    pub message: String,
+    /// What was asked of whom, as a fingerprint; absent if asking again unchanged may help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_for: Option<String>,
+}
+
+/// An attempt of which no one knows the outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Its nonce, which is part of the `software_id` that it sent.
+    pub nonce: String,
+    /// When it was announced.
+    pub at: Timestamp,
+}
+
+impl Intent {
+    /// The intent on an object, if it is the object's own.
+    pub fn of(client: &OAuthClient) -> Option<Self> {
+        let text = client.metadata.annotations.as_ref()?.get(annotations::INTENT)?;
+        let intent: Self = serde_json::from_str(text).ok()?;
+        (client.metadata.uid.as_deref() == Some(intent.uid.as_str())).then_some(intent)
+    }
+
+    /// A first attempt.
+    pub fn first(uid: &str, nonce: String, replaces: Option<String>, at: Timestamp) -> Self {
+        Self { uid: uid.into(), nonce, replaces, attempt: 1, at, refused: None, suspects: Vec::new() }
+    }
+
+    /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; `released` starts
+    /// the count again.
+    pub fn next(&self, nonce: String, replaces: Option<String>, at: Timestamp, released: bool) -> Self {
+        let mut suspects = self.suspects.clone();
+        let mut attempt = self.attempt;
+        if self.refused.is_none() {
+            suspects.push(Suspect { nonce: self.nonce.clone(), at: self.at });
+            attempt += 1;
+        }
+        if released {
+            attempt = 1;
+        }
+        Self { uid: self.uid.clone(), nonce, replaces, attempt, at, refused: None, suspects }
+    }
+
+    /// The attempt with its refusal noted.
+    pub fn refused(&self, refusal: Refusal) -> Self {
+        Self { refused: Some(refusal), ..self.clone() }
+    }
+
+    /// The annotation's text.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}

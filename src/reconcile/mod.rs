@@ -1,0 +1,287 @@
+//! One pass over one client: gather → (next → run)* → report.
+//!
+//! The rules of [`next`] decide everything and do nothing; [`run`] does one thing and decides nothing. A pass may end anywhere:
+//! every prefix of its effects is a state from which the next pass goes on.
+
+pub mod backoff;
+pub mod facts;
+pub mod gather;
+pub mod intent;
+pub mod next;
+pub mod record;
+mod report;
+pub mod run;
+pub mod secret;
+pub mod status;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::{controller::Action, events::Recorder, reflector::Store};
+use thiserror::Error;
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry},
+    clock::Clock,
+    metrics::{Metrics, ReconcileLabels},
+    registry::{self, Retry, Sessions},
+};
+use backoff::{Backoff, jittered};
+use gather::Pass;
+use next::{Effect, Step, next};
+
+/// More rounds than any pass needs; a pass that does not end is a bug, and says so.
+const ROUNDS: usize = 24;
+/// How often a pass starts over because the object changed under it.
+const RESTARTS: usize = 3;
+/// A request to the API server takes no longer.
+const API_TIMEOUT: Duration = Duration::from_secs(15);
+/// For what somebody else has to mend.
+pub const SLOWLY: Duration = Duration::from_secs(600);
+/// For what should come soon.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// What all passes share.
+pub struct Context {
+    /// The way to the API server.
+    pub kube: kube::Client,
+    /// The time.
+    pub clock: Clock,
+    /// The way to the registries.
+    pub sessions: Sessions,
+    /// The registry objects, as watched.
+    pub registries: Registries,
+    /// What the operator was told at start.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Makes nonces: unique, not secret.
+    pub nonces: Box<dyn Fn() -> String + Send + Sync>,
+    /// Which installation this is: the UID of the operator's namespace.
+    pub installation: String,
+    /// When clients were last looked at.
+    pub looks: Looks,
+    /// Failures in a row.
+    pub backoff: Backoff,
+    /// Passes at once, over all controllers.
+    pub permits: Semaphore,
+}
+
+/// The registry objects, as watched: a store for each served namespace, and one for the cluster's.
+#[derive(Clone)]
+pub struct Registries {
+    /// `OAuthRegistry` objects.
+    pub namespaced: Vec<Store<OAuthRegistry>>,
+    /// `ClusterOAuthRegistry` objects; `None` if only chosen namespaces are served.
+    pub cluster: Option<Store<ClusterOAuthRegistry>>,
+}
+
+/// What the operator was told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace of the operator: records are kept there.
+    pub operator_namespace: String,
+    /// When every older pass and request must be over, at least; a registry's own timeout may be longer.
+    pub settle_time: Duration,
+    /// How long a deletion may try to tell the registry.
+    pub deletion_timeout: Duration,
+}
+
+/// When clients were last looked at. A hint: after a restart everything is looked at once.
+#[derive(Default)]
+pub struct Looks(Mutex<HashMap<String, Instant>>);
+
+impl Looks {
+    /// Whether an interval has passed since the last look.
+    pub fn due(&self, uid: &str, interval: Duration) -> bool {
+        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The queue comes back a little early or late.
+        looks.get(uid).is_none_or(|at| at.elapsed() >= interval * 4 / 5)
+    }
+
+    /// Notes a look.
+    pub fn looked(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+    }
+
+    /// Forgets a client.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Why a pass ended early. Its text holds no secret.
+#[derive(Debug, Error)]
+pub enum PassError {
+    /// Our view was stale: somebody else wrote first.
+    #[error("the object changed meanwhile")]
+    Stale,
+    /// The API server refused or failed us.
+    #[error("cannot {what}: {why}")]
+    Kubernetes {
+        /// What was tried.
+        what: &'static str,
+        /// The HTTP status, 0 if there was no answer.
+        code: u16,
+        /// Why it failed.
+        why: String,
+    },
+    /// The registry failed us.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// A bug.
+    #[error("internal error: {0}; please report this")]
+    Internal(String),
+}
+
+impl PassError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Kubernetes { code: 0 | 408 | 429 | 500.., .. })
+    }
+
+    /// Whether the API server said no, once and for all.
+    fn is_definite(&self) -> bool {
+        matches!(self, Self::Kubernetes { code: 400..=499, .. }) && !self.is_transient()
+    }
+
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Kubernetes { code: 404, .. })
+    }
+}
+
+/// Sends one request to the API server, bounded in time.
+pub(crate) async fn call<T>(
+    what: &'static str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, PassError> {
+    match tokio::time::timeout(API_TIMEOUT, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => {
+            Err(PassError::Stale)
+        }
+        Ok(Err(kube::Error::Api(status))) => {
+            Err(PassError::Kubernetes { what, code: status.code, why: status.message.clone() })
+        }
+        // Deserialization errors quote values, and a value may be a secret.
+        Ok(Err(kube::Error::SerdeError(_))) => {
+            Err(PassError::Kubernetes { what, code: 0, why: "the API server's answer cannot be read".into() })
+        }
+        Ok(Err(error)) => Err(PassError::Kubernetes { what, code: 0, why: error.to_string() }),
+        Err(_) => {
+            Err(PassError::Kubernetes { what, code: 0, why: format!("no answer within {API_TIMEOUT:?}") })
+        }
+    }
+}
+
+/// One pass over one client. Never an error: what failed is in status, logs and metrics, and the delay is in the action.
+pub async fn reconcile(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
+    let Ok(_permit) = context.permits.acquire().await else { return Action::await_change() };
+    let began = Instant::now();
+    let mut client = OAuthClient::clone(&client);
+    let mut outcome = pass(&context, &client).await;
+    for _ in 0..RESTARTS {
+        if !matches!(outcome, Err(PassError::Stale)) {
+            break;
+        }
+        outcome = match gather::live(&context, &client).await {
+            Ok(Some(live)) => {
+                client = live;
+                pass(&context, &client).await
+            }
+            Ok(None) => Ok(Outcome { result: "settled", action: Action::await_change() }),
+            Err(error) => Err(error),
+        };
+    }
+    let outcome = outcome.unwrap_or_else(|error| failed(&context, &client, &error));
+    context.metrics.reconciles.get_or_create(&ReconcileLabels { result: outcome.result }).inc();
+    context.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
+    outcome.action
+}
+
+/// How a pass ended.
+struct Outcome {
+    result: &'static str,
+    action: Action,
+}
+
+async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassError> {
+    let mut pass = gather::gather(context, client).await?;
+    let end = match decide(context, &mut pass).await {
+        Ok(step) => step,
+        Err(PassError::Registry(error)) => Step::Fail(error),
+        Err(error) => {
+            report::publish_notes(context, &pass.facts).await;
+            return Err(error);
+        }
+    };
+    report::report(context, &pass.facts, &end).await?;
+    Ok(outcome(context, &pass, &end))
+}
+
+/// Asks for the next step and runs it, until there is nothing to do.
+async fn decide(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
+    let mut hangs_together = false;
+    for _ in 0..ROUNDS {
+        let effect = match next(&pass.facts) {
+            Step::Do(effect) => effect,
+            end => return Ok(end),
+        };
+        if !hangs_together && !matches!(effect, Effect::Prepare | Effect::Look) {
+            if !gather::hangs_together(context, &pass.facts.client).await? {
+                return Err(PassError::Stale);
+            }
+            hangs_together = true;
+        }
+        tracing::debug!(?effect, "next");
+        run::run(effect, pass, context).await?;
+    }
+    Ok(next(&pass.facts))
+}
+
+fn outcome(context: &Context, pass: &Pass, end: &Step) -> Outcome {
+    let facts = &pass.facts;
+    let (uid, generation) = (facts.uid(), facts.client.metadata.generation);
+    let interval = facts.registry.as_ref().map_or(SLOWLY, |known| known.drift_interval);
+    let (result, delay) = match end {
+        Step::Settled if facts.deleting() => {
+            context.backoff.forget(uid);
+            context.looks.forget(uid);
+            return Outcome { result: "settled", action: Action::await_change() };
+        }
+        Step::Settled => ("settled", jittered(interval, &uid)),
+        Step::Wait(_, after) => ("waiting", *after + Duration::from_millis(50)),
+        Step::Refuse(_) => ("refused", jittered(interval, &uid)),
+        Step::Do(_) => ("error", context.backoff.failed(uid, generation)),
+        Step::Fail(error) => match error.kind.retry() {
+            Retry::Backoff => ("error", context.backoff.failed(uid, generation)),
+            Retry::After(after) => ("waiting", jittered(after + Duration::from_secs(1), &uid).max(after)),
+            Retry::Slowly => ("error", jittered(SLOWLY.min(interval.max(SOON)), &uid)),
+            Retry::OnChange => ("refused", jittered(interval, &uid)),
+        },
+    };
+    if result != "error" {
+        context.backoff.forget(uid);
+    }
+    // A deletion must not sleep past its end.
+    let delay = if facts.deleting() {
+        next::time_left(facts).map_or(delay, |left| delay.min(left + Duration::from_secs(1)))
+    } else {
+        delay
+    };
+    Outcome { result, action: Action::requeue(delay) }
+}
+
+fn failed(context: &Context, client: &OAuthClient, error: &PassError) -> Outcome {
+    let (name, namespace) = (&client.metadata.name, &client.metadata.namespace);
+    tracing::warn!(?namespace, ?name, %error, "the pass failed; it is tried again");
+    let uid = client.metadata.uid.as_deref().unwrap_or_default();
+    let delay = context.backoff.failed(uid, client.metadata.generation);
+    Outcome { result: "error", action: Action::requeue(delay) }
+}

@@ -1,0 +1,226 @@
+//! From what a pass found to the status of the object. Pure; nothing here changes when nothing happened.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    facts::{Facts, Why},
+    next::Step,
+    record::Record,
+    secret::Found,
+};
+use crate::{
+    api::{
+        Condition, ConditionStatus, OAuthClientStatus, SecretRef, annotations,
+        conditions::{self, CREDENTIALS_STORED, READY, RECONCILING, REGISTERED, STALLED, SUSPENDED},
+    },
+    registry::{Kind, Retry},
+};
+
+/// Messages longer than this are cut.
+const MESSAGE: usize = 1024;
+
+/// The reasons that speak of the client at the registry, not of the way there.
+const OF_THE_CLIENT: [&str; 8] = [
+    "ClientGone",
+    "ClientSecretExpired",
+    "ManagementLost",
+    "NoSecretIssued",
+    "NotAsDeclared",
+    "NotManageable",
+    "RegistryChanged",
+    "Rejected",
+];
+
+/// The status after a pass that ended with `end` (never [`Step::Do`]).
+pub fn status(facts: &Facts, end: &Step) -> OAuthClientStatus {
+    let old = facts.client.status.clone().unwrap_or_default();
+    let mut status = OAuthClientStatus {
+        observed_generation: facts.client.metadata.generation.unwrap_or_default(),
+        last_handled_reconcile_at: handled(facts).or(old.last_handled_reconcile_at.clone()),
+        conditions: old.conditions.clone(),
+        ..old.clone()
+    };
+    if let Some(record) = facts.record() {
+        describe(&mut status, record);
+    }
+    if matches!(facts.secret, Found::Ours(_)) {
+        status.secret_ref = Some(SecretRef { name: facts.client.secret_name() });
+    }
+    judge(facts, end, &old, &mut status.conditions);
+    status
+}
+
+fn handled(facts: &Facts) -> Option<String> {
+    facts.client.metadata.annotations.as_ref().and_then(annotations::requested_at).map(str::to_owned)
+}
+
+fn describe(status: &mut OAuthClientStatus, record: &Record) {
+    status.client_id = Some(record.client.client_id.clone());
+    status.registered_at = record.client.registered_at.map(Time);
+    status.client_secret_expires_at = record.client.client_secret_expires_at.map(Time);
+}
+
+fn judge(facts: &Facts, end: &Step, old: &OAuthClientStatus, conditions: &mut Vec<Condition>) {
+    let generation = facts.client.metadata.generation;
+    let mut put = |type_: &str, status: ConditionStatus, why: &Why| {
+        conditions::set(conditions, condition(type_, status, why, generation, facts.now));
+    };
+    if facts.client.spec.suspend && !facts.deleting() {
+        let why = Why::new("Suspended", "spec.suspend is set; nothing is done until it is taken away");
+        put(SUSPENDED, ConditionStatus::True, &why);
+        if conditions::find(&old.conditions, READY).is_none() {
+            put(READY, ConditionStatus::Unknown, &why);
+        }
+        drop_conditions(conditions, &[RECONCILING, STALLED]);
+        return;
+    }
+    if keeps_its_word(end, old, generation) {
+        drop_conditions(conditions, &[SUSPENDED]);
+        return;
+    }
+    let (ready, why) = ready(facts, end);
+    put(READY, ready, &why);
+    let (registered, of_registered) = registered(facts, old, ready, &why);
+    put(REGISTERED, registered, &of_registered);
+    let (stored, of_stored) = stored(facts, &why);
+    put(CREDENTIALS_STORED, stored, &of_stored);
+    let (reconciling, stalled) = kstatus(end);
+    drop_conditions(conditions, &[SUSPENDED, RECONCILING, STALLED]);
+    for (type_, so) in [(RECONCILING, reconciling), (STALLED, stalled)] {
+        if so {
+            let mut new = condition(type_, ConditionStatus::True, &why, generation, facts.now);
+            if let Some(before) = conditions::find(&old.conditions, type_) {
+                new.last_transition_time = before.last_transition_time.clone();
+            }
+            conditions.push(new);
+        }
+    }
+}
+
+/// A client that was ready for this generation stays so while the registry is merely slow to answer: its credentials work.
+fn keeps_its_word(end: &Step, old: &OAuthClientStatus, generation: Option<i64>) -> bool {
+    let passing =
+        matches!(end, Step::Fail(error) if matches!(error.kind, Kind::Unavailable | Kind::Throttled(_)));
+    let was_ready =
+        conditions::find(&old.conditions, READY).is_some_and(|c| c.status == ConditionStatus::True);
+    passing && was_ready && Some(old.observed_generation) == generation
+}
+
+fn ready(facts: &Facts, end: &Step) -> (ConditionStatus, Why) {
+    match end {
+        Step::Settled => {
+            let mut message = "The client is registered and its credentials are stored".to_owned();
+            if let Some(fields) = not_cleared(facts) {
+                message = format!("{message}; the registry would not clear {fields}");
+            }
+            if let Some(suspects) = suspects(facts) {
+                message = format!("{message}; {suspects}");
+            }
+            (ConditionStatus::True, Why::new("Ready", message))
+        }
+        Step::Wait(why, _) | Step::Refuse(why) if why.reason == "OutcomeUnknown" => {
+            (ConditionStatus::Unknown, why.clone())
+        }
+        Step::Wait(why, _) | Step::Refuse(why) => (ConditionStatus::False, why.clone()),
+        Step::Fail(error) => (ConditionStatus::False, Why::from(error)),
+        Step::Do(effect) => {
+            let message = format!("the operator did not come to an end ({effect:?}); please report this");
+            (ConditionStatus::Unknown, Why::new("InternalError", message))
+        }
+    }
+}
+
+fn not_cleared(facts: &Facts) -> Option<String> {
+    let fields = &facts.record()?.state.not_cleared;
+    let names: Vec<&str> = fields.iter().map(|field| field.spec_name()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Orphans that may exist, counted and named.
+fn suspects(facts: &Facts) -> Option<String> {
+    let suspects = &facts.intent.as_ref()?.suspects;
+    let names: Vec<String> =
+        suspects.iter().map(|suspect| super::facts::software_id(&facts.client, &suspect.nonce)).collect();
+    let count = names.len();
+    (count > 0).then(|| {
+        format!(
+            "{count} earlier attempt{} may have left a client of this name at the registry (software_id {})",
+            if count == 1 { "" } else { "s" },
+            names.join(", ")
+        )
+    })
+}
+
+fn registered(
+    facts: &Facts,
+    old: &OAuthClientStatus,
+    ready: ConditionStatus,
+    why: &Why,
+) -> (ConditionStatus, Why) {
+    let Some(record) = facts.record() else {
+        let unknown = ready == ConditionStatus::Unknown;
+        return (if unknown { ConditionStatus::Unknown } else { ConditionStatus::False }, why.clone());
+    };
+    if OF_THE_CLIENT.contains(&why.reason.as_str()) || ready == ConditionStatus::Unknown {
+        return (if ready == ConditionStatus::Unknown { ready } else { ConditionStatus::False }, why.clone());
+    }
+    match conditions::find(&old.conditions, REGISTERED) {
+        Some(before) if ready != ConditionStatus::True && before.status != ConditionStatus::True => {
+            (before.status, Why::new(&before.reason, &before.message))
+        }
+        _ => {
+            let message = format!("The client is registered at {}", record.state.origin);
+            (ConditionStatus::True, Why::new("Registered", message))
+        }
+    }
+}
+
+fn stored(facts: &Facts, why: &Why) -> (ConditionStatus, Why) {
+    let Some(record) = facts.record() else {
+        return (ConditionStatus::False, Why::new("NotRegistered", "There are no credentials yet"));
+    };
+    match &facts.secret {
+        Found::Ours(secret)
+            if super::secret::wanted(&facts.client, record, &facts.installation).is(secret) =>
+        {
+            let message = format!("Secret {} holds the credentials", facts.client.secret_name());
+            (ConditionStatus::True, Why::new("Stored", message))
+        }
+        _ => (ConditionStatus::False, why.clone()),
+    }
+}
+
+/// kstatus: `Reconciling` while the operator goes on by itself, `Stalled` at a dead end.
+fn kstatus(end: &Step) -> (bool, bool) {
+    match end {
+        Step::Settled => (false, false),
+        Step::Wait(..) | Step::Do(_) => (true, false),
+        Step::Refuse(_) => (false, true),
+        Step::Fail(error) => {
+            let stalled = error.kind.retry() == Retry::OnChange;
+            (!stalled, stalled)
+        }
+    }
+}
+
+fn condition(
+    type_: &str,
+    status: ConditionStatus,
+    why: &Why,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    Condition {
+        type_: type_.into(),
+        status,
+        observed_generation: generation,
+        last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+        reason: why.reason.clone(),
+        message: why.message.chars().take(MESSAGE).collect(),
+    }
+}
+
+fn drop_conditions(conditions: &mut Vec<Condition>, types: &[&str]) {
+    conditions.retain(|condition| !types.contains(&condition.type_.as_str()));
+}

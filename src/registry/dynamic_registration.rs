@@ -1,0 +1,534 @@
+//! Servers of RFC 7591 (registration) and RFC 7592 (management), with what real ones do beside the letter.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    Client, Management, Registry, Wanted,
+    error::{Error, Kind, quote},
+    metadata::{Capabilities, ClientMetadata, Document, Field},
+    session::Session,
+    transport::{Authorization, Body, Request, Response},
+};
+use crate::api::{DynamicRegistration as Settings, WebUri};
+
+/// Metadata is read again after this time.
+const ENDPOINTS_LIVE: Duration = Duration::from_secs(3600);
+
+/// Members of a reply that a request must not repeat (RFC 7592 section 2.2), and the credentials.
+const SERVER_ONLY: [&str; 5] = [
+    "client_secret",
+    "registration_access_token",
+    "registration_client_uri",
+    "client_secret_expires_at",
+    "client_id_issued_at",
+];
+
+/// The endpoints of an authorization server.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    registration: Url,
+    token: Option<Url>,
+}
+
+/// The driver.
+pub struct DynamicRegistration {
+    settings: Settings,
+    base: Url,
+    session: Arc<Session>,
+    initial_access_token: Option<SecretString>,
+}
+
+impl DynamicRegistration {
+    /// A driver over a session.
+    ///
+    /// # Errors
+    /// If neither `issuer` nor `registrationEndpoint` is a URL, which the API server refuses beforehand.
+    pub fn new(
+        settings: Settings,
+        session: Arc<Session>,
+        initial_access_token: Option<SecretString>,
+    ) -> Result<Self, Error> {
+        let given = settings.issuer.as_ref().or(settings.registration_endpoint.as_ref());
+        let base = given.and_then(|WebUri(url)| Url::parse(url).ok()).ok_or_else(|| {
+            Error::new(
+                Kind::Unsupported,
+                "the registry object gives neither a valid issuer nor a valid registrationEndpoint",
+            )
+        })?;
+        Ok(Self { settings, base, session, initial_access_token })
+    }
+
+    async fn endpoints(&self) -> Result<Endpoints, Error> {
+        if let Some(WebUri(endpoint)) = &self.settings.registration_endpoint {
+            let registration = Url::parse(endpoint)
+                .map_err(|_| Error::new(Kind::Unsupported, "registrationEndpoint is not a URL"))?;
+            return Ok(Endpoints { registration, token: None });
+        }
+        if let Some((read, endpoints)) = &self.session.learned().endpoints
+            && read.elapsed() < ENDPOINTS_LIVE
+        {
+            return Ok(endpoints.clone());
+        }
+        let endpoints = self.discover().await?;
+        self.session.learned().endpoints = Some((Instant::now(), endpoints.clone()));
+        Ok(endpoints)
+    }
+
+    /// RFC 8414 section 3 first, then OpenID Connect Discovery section 4, whose path stands after the issuer's.
+    async fn discover(&self) -> Result<Endpoints, Error> {
+        let issuer_path = self.base.path().trim_end_matches('/');
+        let paths = [
+            format!("/.well-known/oauth-authorization-server{issuer_path}"),
+            format!("{issuer_path}/.well-known/openid-configuration"),
+        ];
+        let mut last = Error::new(Kind::Protocol, "the issuer publishes no metadata");
+        for path in paths {
+            let mut url = self.base.clone();
+            url.set_path(&path);
+            let reply =
+                self.call("discover", Method::GET, url.clone(), Authorization::None, Body::Empty).await?;
+            match reply.status.as_u16() {
+                200 => return self.read_endpoints(&url, &reply),
+                500.. => return Err(unavailable(&reply, "reading the issuer's metadata")),
+                300..=399 => return Err(redirected(&reply, "the issuer's metadata")),
+                status => {
+                    let why = format!(
+                        "the issuer publishes no metadata: {} answered {status}; give the right issuer, or registrationEndpoint",
+                        url.path()
+                    );
+                    last = Error::new(Kind::Protocol, why);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn read_endpoints(&self, url: &Url, reply: &Response) -> Result<Endpoints, Error> {
+        let wrong = |why: String| Error::new(Kind::Protocol, format!("metadata at {}: {why}", url.path()));
+        let metadata = object(&reply.body).map_err(wrong)?;
+        let configured = self.settings.issuer.as_ref().map_or("", |WebUri(issuer)| issuer.as_str());
+        let issuer = text(&metadata, "issuer").unwrap_or_default();
+        if issuer.trim_end_matches('/') != configured.trim_end_matches('/') {
+            let issuer = quote(issuer, &[]);
+            return Err(wrong(format!(
+                "it speaks for issuer {issuer:?}, not {configured:?} (RFC 8414 section 3.3)"
+            )));
+        }
+        let endpoint = text(&metadata, "registration_endpoint").ok_or_else(|| {
+            wrong("it names no registration_endpoint: dynamic registration is off at this server".into())
+        })?;
+        let registration =
+            Url::parse(endpoint).map_err(|_| wrong("registration_endpoint is not a URL".into()))?;
+        if registration.origin() != self.base.origin() {
+            return Err(wrong(format!(
+                "registration_endpoint is on another origin ({}); if that is right, give it as registrationEndpoint",
+                registration.origin().ascii_serialization()
+            )));
+        }
+        let token = text(&metadata, "token_endpoint").and_then(|url| Url::parse(url).ok());
+        Ok(Endpoints { registration, token: token.filter(|url| url.origin() == self.base.origin()) })
+    }
+
+    async fn call(
+        &self,
+        operation: &'static str,
+        method: Method,
+        url: Url,
+        authorization: Authorization,
+        body: Body,
+    ) -> Result<Response, Error> {
+        self.session.send(operation, Request { method, url, authorization, body }).await
+    }
+
+    async fn manage(
+        &self,
+        operation: &'static str,
+        method: Method,
+        client: &Client,
+        body: Body,
+    ) -> Result<Response, Error> {
+        match &client.management {
+            // A token that is sent to another origin is lost; one that is sent to another client's URI is revoked.
+            Management::Token { uri, token } if uri.origin() == self.base.origin() => {
+                let bearer = Authorization::Bearer(token.clone());
+                self.call(operation, method, uri.clone(), bearer, body).await
+            }
+            Management::Token { uri, .. } => Err(Error::new(
+                Kind::Unsupported,
+                format!(
+                    "the client is managed at {}, not at this registry",
+                    uri.origin().ascii_serialization()
+                ),
+            )),
+            Management::None(why) => Err(Error::new(Kind::Unsupported, why)),
+        }
+    }
+
+    /// A 401 may mean a lost token or a lost client (RFC 7592 section 2); only a second witness tells.
+    async fn gone_or_lost(&self, client: &Client, reply: &Response) -> Result<Option<Client>, Error> {
+        if self.proven_absent(client).await? {
+            return Ok(None);
+        }
+        let why = format!(
+            "the registry answered {} to the client's registration token; the client itself may well work. \
+             Restore it at the registry, or delete this OAuthClient and make a new one",
+            reply.status.as_u16()
+        );
+        Err(Error::new(Kind::ManagementLost, why))
+    }
+
+    /// Asks the token endpoint with the stored credentials: `invalid_client` (RFC 6749 section 5.2) is the witness.
+    async fn proven_absent(&self, client: &Client) -> Result<bool, Error> {
+        let Some((endpoint, authorization, form)) = self.token_request(client).await? else {
+            return Ok(false);
+        };
+        let reply =
+            self.call("probe", Method::POST, endpoint, authorization, Body::Form(form.into())).await?;
+        if reply.status.is_server_error() {
+            return Err(unavailable(&reply, "asking the token endpoint whether the client still exists"));
+        }
+        let error = object(&reply.body).ok().and_then(|body| text(&body, "error").map(str::to_owned));
+        Ok(matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST)
+            && error.as_deref() == Some("invalid_client"))
+    }
+
+    async fn token_request(&self, client: &Client) -> Result<Option<(Url, Authorization, String)>, Error> {
+        let (Some(secret), Some(endpoint)) = (&client.client_secret, self.endpoints().await?.token) else {
+            return Ok(None);
+        };
+        let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let (id, password) = (encode(&client.client_id), encode(secret.expose_secret()));
+        let method = super::metadata::shown(Field::TokenEndpointAuthMethod, &client.document);
+        Ok(match method.as_str().unwrap_or("client_secret_basic") {
+            "client_secret_basic" => Some((
+                endpoint,
+                Authorization::Basic(id, password.into()),
+                "grant_type=client_credentials".into(),
+            )),
+            "client_secret_post" => Some((
+                endpoint,
+                Authorization::None,
+                format!("grant_type=client_credentials&client_id={id}&client_secret={password}"),
+            )),
+            _ => None,
+        })
+    }
+
+    fn read_client(&self, reply: &Response, known: Option<&Client>) -> Result<Client, String> {
+        let mut document = object(&reply.body)?;
+        let client_id =
+            text(&document, "client_id").filter(|id| !id.is_empty()).ok_or("it has no client_id")?;
+        let client_id = client_id.to_owned();
+        if let Some(known) = known.filter(|known| known.client_id != client_id) {
+            return Err(format!("it speaks of another client than {}", known.client_id));
+        }
+        let client = Client {
+            client_id,
+            client_secret: text(&document, "client_secret").filter(|s| !s.is_empty()).map(SecretString::from),
+            client_secret_expires_at: moment(&document, "client_secret_expires_at"),
+            registered_at: moment(&document, "client_id_issued_at"),
+            management: self.read_management(&document, known),
+            document: Document::new(),
+        };
+        document.retain(|member, value| !SERVER_ONLY.contains(&member.as_str()) && !value.is_null());
+        Ok(Client { document, ..client }.keeping(known))
+    }
+
+    fn read_management(&self, document: &Document, known: Option<&Client>) -> Management {
+        let token = text(document, "registration_access_token").filter(|t| !t.is_empty());
+        let uri = text(document, "registration_client_uri");
+        match (known.map(|known| &known.management), token, uri) {
+            // Servers may leave both out of later replies; what we have stays good.
+            (Some(Management::Token { uri, .. }), Some(token), _) => {
+                Management::Token { uri: uri.clone(), token: token.into() }
+            }
+            (Some(management), None, _) => management.clone(),
+            (_, Some(token), Some(uri)) => match Url::parse(uri) {
+                Ok(uri) if uri.origin() == self.base.origin() => Management::Token { uri, token: token.into() },
+                Ok(uri) => Management::None(format!(
+                    "the registry manages this client on another origin ({}), where its token is not sent",
+                    uri.origin().ascii_serialization()
+                )),
+                Err(_) => Management::None("the registry gave a registration_client_uri that is no URL".into()),
+            },
+            _ => Management::None(
+                "the registry gave no registration_access_token: it can create clients but not change or remove them".into(),
+            ),
+        }
+    }
+}
+
+impl Client {
+    /// What a later reply left out is still so.
+    fn keeping(mut self, known: Option<&Self>) -> Self {
+        if let Some(known) = known {
+            if self.client_secret.is_none() {
+                self.client_secret.clone_from(&known.client_secret);
+                self.client_secret_expires_at =
+                    self.client_secret_expires_at.or(known.client_secret_expires_at);
+            }
+            self.registered_at = self.registered_at.or(known.registered_at);
+        }
+        self
+    }
+}
+
+#[async_trait]
+impl Registry for DynamicRegistration {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn origin(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    fn issuer(&self) -> Option<String> {
+        self.settings.issuer.as_ref().map(|WebUri(issuer)| issuer.clone())
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        self.endpoints().await?;
+        self.session.pace().await
+    }
+
+    async fn register(&self, wanted: &Wanted) -> Result<Client, Error> {
+        let endpoint = self.endpoints().await?.registration;
+        let mut body = wanted.metadata.to_document();
+        body.extend(defaults(&wanted.metadata));
+        body.extend(derived(&wanted.metadata));
+        body.insert("software_id".into(), json!(wanted.software_id));
+        let authorization =
+            self.initial_access_token.clone().map_or(Authorization::None, Authorization::Bearer);
+        let request = Request { method: Method::POST, url: endpoint, authorization, body: json_body(&body) };
+        let reply = self.session.send_prepared("register", request).await?;
+        let secrets: Vec<&str> = self.initial_access_token.iter().map(ExposeSecret::expose_secret).collect();
+        match reply.status.as_u16() {
+            200..=299 => self.read_client(&reply, None).map_err(|why| {
+                Error::new(
+                    Kind::Ambiguous,
+                    format!("the registry answered {} but {why}", reply.status.as_u16()),
+                )
+            }),
+            303 | 408 | 500.. => Err(Error::new(
+                Kind::Ambiguous,
+                format!("the registry answered {} to the registration", reply.status.as_u16()),
+            )),
+            300..=399 => Err(redirected(&reply, "the registration")),
+            401 | 403 => Err(Error::new(
+                Kind::Unauthorized,
+                format!(
+                    "the registry answered {} to the registration{}: check initialAccessTokenSecretRef of the registry",
+                    reply.status.as_u16(),
+                    detail(&reply, &secrets)
+                ),
+            )),
+            404 | 405 | 410 => Err(Error::new(
+                Kind::Protocol,
+                format!(
+                    "nothing registers clients at this endpoint (it answered {}): check issuer or registrationEndpoint of the registry",
+                    reply.status.as_u16()
+                ),
+            )),
+            409 => Err(Error::new(
+                Kind::Conflict,
+                format!("the registry sees a conflict{}", detail(&reply, &secrets)),
+            )),
+            status => Err(Error::new(
+                Kind::Rejected,
+                format!("the registry refused the client with {status}{}", detail(&reply, &secrets)),
+            )),
+        }
+    }
+
+    async fn observe(&self, client: &Client) -> Result<Option<Client>, Error> {
+        let reply = self.manage("read", Method::GET, client, Body::Empty).await?;
+        match reply.status.as_u16() {
+            200 => {
+                let read = self
+                    .read_client(&reply, Some(client))
+                    .map_err(|why| Error::new(Kind::Protocol, format!("reading the client: {why}")))?;
+                self.learn(client, &read);
+                Ok(Some(read))
+            }
+            401 | 404 => self.gone_or_lost(client, &reply).await,
+            300..=399 => Err(redirected(&reply, "reading the client")),
+            500.. => Err(unavailable(&reply, "reading the client")),
+            status => Err(Error::new(
+                Kind::Unsupported,
+                format!("the registry does not let the client be read (it answered {status})"),
+            )),
+        }
+    }
+
+    async fn update(
+        &self,
+        client: &Client,
+        wanted: &ClientMetadata,
+        reset: &[Field],
+    ) -> Result<Option<Client>, Error> {
+        let mut body = client.document.clone();
+        body.retain(|member, value| well_typed(member, value));
+        for field in reset {
+            body.remove(field.wire_name());
+        }
+        body.extend(wanted.to_document());
+        body.extend(derived(wanted));
+        body.insert("client_id".into(), json!(client.client_id));
+        let reply = self.manage("update", Method::PUT, client, json_body(&body)).await?;
+        match reply.status.as_u16() {
+            200..=299 => self.read_client(&reply, Some(client)).map(Some).map_err(|why| {
+                Error::new(
+                    Kind::Protocol,
+                    format!("the registry answered {} to the update but {why}", reply.status.as_u16()),
+                )
+            }),
+            401 | 404 => self.gone_or_lost(client, &reply).await,
+            300..=399 => Err(redirected(&reply, "the update")),
+            403 | 405 | 501 => Err(Error::new(
+                Kind::Unsupported,
+                format!(
+                    "the registry does not let the client be changed (it answered {})",
+                    reply.status.as_u16()
+                ),
+            )),
+            500.. => Err(unavailable(&reply, "the update")),
+            status => Err(Error::new(
+                Kind::Rejected,
+                format!("the registry refused the update with {status}{}", detail(&reply, &[])),
+            )),
+        }
+    }
+
+    async fn deregister(&self, client: &Client) -> Result<(), Error> {
+        let reply = self.manage("deregister", Method::DELETE, client, Body::Empty).await?;
+        match reply.status.as_u16() {
+            200..=299 | 404 | 410 => Ok(()),
+            401 => self.gone_or_lost(client, &reply).await.and_then(|found| match found {
+                None => Ok(()),
+                Some(_) => Err(unavailable(&reply, "the deregistration")),
+            }),
+            300..=399 => Err(redirected(&reply, "the deregistration")),
+            403 | 405 | 501 => Err(Error::new(
+                Kind::Unsupported,
+                format!(
+                    "the registry does not let the client be removed (it answered {})",
+                    reply.status.as_u16()
+                ),
+            )),
+            _ => Err(unavailable(&reply, "the deregistration")),
+        }
+    }
+}
+
+impl DynamicRegistration {
+    fn learn(&self, before: &Client, read: &Client) {
+        let mut learned = self.session.learned();
+        learned.shown.extend(Field::ALL.into_iter().filter(|f| read.document.contains_key(f.wire_name())));
+        if let (Management::Token { token: old, .. }, Management::Token { token: new, .. }) =
+            (&before.management, &read.management)
+        {
+            learned.reads_rotate |= old.expose_secret() != new.expose_secret();
+        }
+    }
+}
+
+/// What a server needs at the first registration and the user did not say.
+fn defaults(declared: &ClientMetadata) -> Document {
+    let mut defaults = Document::new();
+    if declared.get(Field::TokenEndpointAuthMethod).is_none() {
+        // Some servers issue no secret when the method is left out.
+        let keys = declared.get(Field::Jwks).or(declared.get(Field::JwksUri));
+        let method = if keys.is_some() { "private_key_jwt" } else { "client_secret_basic" };
+        defaults.insert(Field::TokenEndpointAuthMethod.wire_name().into(), json!(method));
+    }
+    if declared.get(Field::RedirectUris).is_none() && !may_redirect(declared) {
+        defaults.insert(Field::RedirectUris.wire_name().into(), json!([]));
+    }
+    defaults
+}
+
+/// `response_types` follow from the grants (RFC 7591 section 2.1). Left out, `code` would be assumed and redirect URIs demanded.
+fn derived(declared: &ClientMetadata) -> Document {
+    let mut derived = Document::new();
+    if declared.get(Field::GrantTypes).is_some() {
+        let types = if may_redirect(declared) { json!(["code"]) } else { json!([]) };
+        derived.insert("response_types".into(), types);
+    }
+    derived
+}
+
+fn may_redirect(declared: &ClientMetadata) -> bool {
+    declared
+        .get(Field::GrantTypes)
+        .and_then(Value::as_array)
+        .is_none_or(|grants| grants.iter().any(|grant| grant == "authorization_code"))
+}
+
+/// Some servers return a member in another type than they take it (a method as a list); sending that back is refused.
+fn well_typed(member: &str, value: &Value) -> bool {
+    match Field::ALL.into_iter().find(|field| field.wire_name() == member) {
+        Some(Field::Jwks) => value.is_object(),
+        Some(Field::Contacts | Field::GrantTypes | Field::PostLogoutRedirectUris | Field::RedirectUris) => {
+            value.is_array()
+        }
+        Some(_) => value.is_string(),
+        None => true,
+    }
+}
+
+fn json_body(body: &Document) -> Body {
+    Body::Json(Bytes::from(Value::Object(body.clone()).to_string()))
+}
+
+/// A JSON object, or what is wrong in words that quote nothing.
+fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err("its body is JSON but no object".into()),
+        Err(e) => Err(format!("its body is no JSON (line {}, column {})", e.line(), e.column())),
+    }
+}
+
+fn text<'a>(document: &'a Document, member: &str) -> Option<&'a str> {
+    document.get(member).and_then(Value::as_str)
+}
+
+/// Seconds since 1970; 0 means never (RFC 7591 section 3.2.1).
+fn moment(document: &Document, member: &str) -> Option<Timestamp> {
+    let seconds = document.get(member)?;
+    let seconds = seconds.as_i64().or_else(|| seconds.as_str()?.parse().ok())?;
+    (seconds > 0).then(|| Timestamp::from_second(seconds).ok())?
+}
+
+/// `error` and `error_description` of a refusal (RFC 7591 section 3.2.2), as far as they may be repeated.
+fn detail(reply: &Response, secrets: &[&str]) -> String {
+    let Ok(body) = object(&reply.body) else { return String::new() };
+    let parts: Vec<String> = ["error", "error_description"]
+        .iter()
+        .filter_map(|member| text(&body, member))
+        .map(|words| quote(words, secrets))
+        .collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(": ")) }
+}
+
+fn unavailable(reply: &Response, what: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("the registry answered {} to {what}", reply.status.as_u16()))
+}
+
+fn redirected(reply: &Response, what: &str) -> Error {
+    let why = format!(
+        "the registry answered {what} with a redirect ({}), which is never followed: give the final address in the registry",
+        reply.status.as_u16()
+    );
+    Error::new(Kind::Protocol, why)
+}

@@ -1,0 +1,124 @@
+//! The one place that sends HTTP to registries, with its caps.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Certificate, Client, Proxy, redirect, retry};
+use secrecy::ExposeSecret;
+
+use super::transport::{
+    Authorization, Body, Connect, Limits, Request, Response, Route, Transport, TransportError,
+};
+
+const USER_AGENT: &str = concat!("oauth-operator/", env!("CARGO_PKG_VERSION"));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes transports that speak HTTP over the network.
+pub struct HttpConnect;
+
+impl Connect for HttpConnect {
+    fn connect(&self, route: &Route) -> Result<Arc<dyn Transport>, String> {
+        let mut builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            // A kept connection that the server has just closed would turn a registration into an unknown outcome.
+            .pool_max_idle_per_host(0)
+            .referer(false)
+            .no_proxy();
+        if let Some(pem) = &route.ca_bundle {
+            let certificates = Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|_| "tls.caBundle is not a bundle of PEM certificates".to_owned())?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(url) = &route.proxy_url {
+            builder =
+                builder.proxy(Proxy::all(url).map_err(|_| "proxyUrl is not the URL of a proxy".to_owned())?);
+        }
+        let client = builder.build().map_err(|e| format!("no HTTP client can be made: {}", cause(&e)))?;
+        Ok(Arc::new(HttpTransport { client, limits: route.limits.clone() }))
+    }
+}
+
+struct HttpTransport {
+    client: Client,
+    limits: Limits,
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let timeout = self.limits.timeout;
+        tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or_else(|_| {
+            Err(TransportError::Interrupted(format!("no complete answer within {timeout:?}")))
+        })
+    }
+}
+
+impl HttpTransport {
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let reply = self.client.execute(build(&self.client, request)?).await.map_err(|e| {
+            if e.is_connect() || e.is_builder() {
+                TransportError::NotSent(format!("no connection: {}", cause(&e)))
+            } else {
+                TransportError::Interrupted(format!("the connection broke: {}", cause(&e)))
+            }
+        })?;
+        let (status, headers) = (reply.status(), reply.headers().clone());
+        let body = read(reply, self.limits.body).await?;
+        Ok(Response { status, headers, body })
+    }
+}
+
+fn build(client: &Client, request: Request) -> Result<reqwest::Request, TransportError> {
+    let mut builder = client.request(request.method, request.url).header(ACCEPT, "application/json");
+    builder = match request.authorization {
+        Authorization::None => builder,
+        Authorization::Bearer(token) => {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+            builder.header(AUTHORIZATION, sensitive(value)?)
+        }
+        Authorization::Basic(user, password) => builder.basic_auth(user, Some(password.expose_secret())),
+    };
+    builder = match request.body {
+        Body::Empty => builder,
+        Body::Json(bytes) => builder.header(CONTENT_TYPE, "application/json").body(bytes),
+        Body::Form(bytes) => builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(bytes),
+    };
+    builder.build().map_err(|e| TransportError::NotSent(format!("no request can be made: {}", cause(&e))))
+}
+
+fn sensitive(
+    value: Result<HeaderValue, http::header::InvalidHeaderValue>,
+) -> Result<HeaderValue, TransportError> {
+    let mut value = value
+        .map_err(|_| TransportError::NotSent("the token has characters that no header may have".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn read(mut reply: reqwest::Response, cap: usize) -> Result<Bytes, TransportError> {
+    let mut body = BytesMut::new();
+    loop {
+        match reply.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > cap => {
+                return Err(TransportError::Interrupted(format!("the reply is larger than {cap} bytes")));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body.freeze()),
+            Err(e) => return Err(TransportError::Interrupted(format!("the reply broke off: {}", cause(&e)))),
+        }
+    }
+}
+
+/// The innermost cause. The outer ones repeat the URL, whose query may hold what is not for logs.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    if std::ptr::addr_eq(cause, error) { "refused by the HTTP client".into() } else { cause.to_string() }
+}

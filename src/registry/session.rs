@@ -1,0 +1,215 @@
+//! What all clients of one registry share: the way there, its pace, its breaker, and what was learned about it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use tokio::time::Instant;
+
+use super::{
+    breaker::Breaker,
+    error::{Error, Kind},
+    limiter::Limiter,
+    metadata::Field,
+    transport::{Connect, Limits, Request, Response, Route, Transport, TransportError},
+};
+use crate::{
+    api::RegistryConnection,
+    metrics::{Metrics, RequestLabels},
+};
+
+/// Replies larger than this are not read.
+const BODY_LIMIT: usize = 1024 * 1024;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer waits for the limiter are the queue's, not a pass's.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// The pause after a 429 that names none.
+const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
+/// Registries have asked for hours; an object's own wait is bounded by its requeue, so this is only a sanity bound.
+const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// What all clients of one registry share.
+pub struct Session {
+    /// How the registry was described when the session began.
+    pub connection: RegistryConnection,
+    /// What was learned about it; a hint, lost at restart.
+    pub learned: Mutex<Learned>,
+    transport: Arc<dyn Transport>,
+    limiter: Limiter,
+    breaker: Breaker,
+    metrics: Arc<Metrics>,
+}
+
+/// What was learned about a registry. Losing it costs a request or a repair, never a client.
+#[derive(Default)]
+pub struct Learned {
+    /// The endpoints that its metadata named, and when they were read.
+    pub endpoints: Option<(Instant, super::dynamic_registration::Endpoints)>,
+    /// The fields that some read has shown: only their absence can be told from a lossy read.
+    pub shown: BTreeSet<Field>,
+    /// Whether a read has returned a new registration token (RFC 7592 section 3).
+    pub reads_rotate: bool,
+}
+
+/// How long a request may take at this registry.
+pub fn timeout(connection: &RegistryConnection) -> Duration {
+    connection.timeout.as_ref().and_then(crate::api::Duration::get).unwrap_or(DEFAULT_TIMEOUT)
+}
+
+impl Session {
+    /// Opens a session; no request is sent.
+    ///
+    /// # Errors
+    /// If the connection cannot be made from what the registry says (`tls`, `proxyUrl`).
+    pub fn open(
+        connection: &RegistryConnection,
+        connect: &dyn Connect,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
+        let route = Route {
+            limits: Limits { timeout: timeout(connection), body: BODY_LIMIT },
+            ca_bundle: connection.tls.as_ref().map(|tls| tls.ca_bundle.clone()),
+            proxy_url: connection.proxy_url.as_ref().map(|url| url.0.clone()),
+        };
+        Ok(Self {
+            connection: connection.clone(),
+            learned: Mutex::default(),
+            transport: connect.connect(&route)?,
+            limiter: Limiter::new(connection.rate_limit),
+            breaker: Breaker::default(),
+            metrics,
+        })
+    }
+
+    /// What was learned so far.
+    pub fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one request at the registry's pace. It may be repeated when nobody knows its outcome.
+    pub async fn send(&self, operation: &'static str, request: Request) -> Result<Response, Error> {
+        self.pace().await?;
+        self.exchange(operation, request).await.map_err(|error| match error {
+            TransportError::NotSent(why) | TransportError::Interrupted(why) => {
+                Error::new(Kind::Unavailable, why)
+            }
+        })?
+    }
+
+    /// Sends one request whose turn was taken by [`Session::pace`] and that must not be repeated blindly.
+    pub async fn send_prepared(&self, operation: &'static str, request: Request) -> Result<Response, Error> {
+        self.exchange(operation, request).await.map_err(|error| match error {
+            TransportError::NotSent(why) => Error::new(Kind::Unavailable, why),
+            TransportError::Interrupted(why) => Error::new(Kind::Ambiguous, why),
+        })?
+    }
+
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        request: Request,
+    ) -> Result<Result<Response, Error>, TransportError> {
+        let began = Instant::now();
+        let outcome = self.transport.send(request).await;
+        let code = outcome.as_ref().map_or(0, |reply| reply.status.as_u16());
+        self.metrics.registry_requests.get_or_create(&RequestLabels { operation, code }).inc();
+        self.metrics.registry_request_seconds.observe(began.elapsed().as_secs_f64());
+        let answered = outcome.as_ref().is_ok_and(|reply| !reply.status.is_server_error());
+        self.breaker.note(answered);
+        if !answered {
+            // Asking for the endpoints again is a harmless way to find out whether the registry is back.
+            self.learned().endpoints = None;
+        }
+        outcome.map(|reply| self.obey(reply))
+    }
+
+    /// Waits for this request's turn, or says how long that would take.
+    pub async fn pace(&self) -> Result<(), Error> {
+        self.breaker.admit().map_err(|wait| {
+            let why = "the registry has not answered several times in a row and is left alone for a moment";
+            Error::new(Kind::Throttled(wait), why)
+        })?;
+        while let Err(wait) = self.limiter.take() {
+            if wait > LONGEST_WAIT {
+                let why = "the registry asked for fewer requests, or rateLimit is used up";
+                return Err(Error::new(Kind::Throttled(wait), why));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    fn obey(&self, reply: Response) -> Result<Response, Error> {
+        let asked = retry_after(&reply.headers);
+        match reply.status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                let wait = asked.unwrap_or(DEFAULT_SILENCE);
+                self.limiter.close(wait);
+                Err(Error::new(
+                    Kind::Throttled(wait),
+                    "the registry answered 429 Too Many Requests; all its clients wait",
+                ))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                if let Some(wait) = asked {
+                    self.limiter.close(wait);
+                }
+                Ok(reply)
+            }
+            _ => Ok(reply),
+        }
+    }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is rare and falls back to the default.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_SILENCE))
+}
+
+/// Which registry object a session belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The kind's name.
+    pub kind: crate::api::RegistryKind,
+    /// The namespace, empty for a cluster kind.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// The sessions of all registries, and the last good ones of those that are gone: deletions still need them.
+pub struct Sessions {
+    open: Mutex<HashMap<SessionKey, Arc<Session>>>,
+    connect: Arc<dyn Connect>,
+    metrics: Arc<Metrics>,
+}
+
+impl Sessions {
+    /// No session yet.
+    pub fn new(connect: Arc<dyn Connect>, metrics: Arc<Metrics>) -> Self {
+        Self { open: Mutex::default(), connect, metrics }
+    }
+
+    /// The session of a registry, opened again if the registry's description changed.
+    pub fn get(&self, key: &SessionKey, connection: &RegistryConnection) -> Result<Arc<Session>, String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get(key) {
+            Some(session) if session.connection == *connection => Ok(session.clone()),
+            _ => {
+                let session =
+                    Arc::new(Session::open(connection, self.connect.as_ref(), self.metrics.clone())?);
+                open.insert(key.clone(), session.clone());
+                Ok(session)
+            }
+        }
+    }
+
+    /// The last session of a registry that may be gone.
+    pub fn last(&self, key: &SessionKey) -> Option<Arc<Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}

@@ -1,0 +1,75 @@
+//! Looks after records whose object is gone without them: a finalizer that was removed by hand, a restored backup.
+//!
+//! Such a client is deregistered, then its record is deleted. Records that were released stay: they are the ledger of what
+//! was retained or abandoned.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, api::ListParams};
+
+use crate::{
+    api::OAuthClient,
+    reconcile::{
+        Context, PassError, call,
+        record::{self, Owner, Record},
+        run::{deregister_client, remove_record},
+    },
+};
+
+const INTERVAL: Duration = Duration::from_secs(300);
+const PAGE: u32 = 100;
+
+/// Sweeps now and then. `namespaces` are those that are served; none means all.
+pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
+    loop {
+        if let Err(error) = sweep(&context, &namespaces).await {
+            tracing::warn!(%error, "the records could not be swept; it is tried again");
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError> {
+    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
+    let mut page = ListParams::default().labels(record::LABEL).limit(PAGE);
+    loop {
+        let found = call("list the records", records.list(&page)).await?;
+        for secret in &found.items {
+            let Ok(record) = Record::read(secret) else { continue };
+            let served = namespaces.is_empty() || namespaces.contains(&record.owner.namespace);
+            if served && record.released.is_none() {
+                settle(context, &record).await?;
+            }
+        }
+        match found.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn settle(context: &Context, record: &Record) -> Result<(), PassError> {
+    if lives(context, &record.owner).await? {
+        return Ok(());
+    }
+    let (owner, id) = (&record.owner, &record.client.client_id);
+    if let Err(error) = deregister_client(context, record).await {
+        tracing::warn!(namespace = owner.namespace, name = owner.name, client_id = id, %error, "the object is gone, its client is not");
+        return Ok(());
+    }
+    tracing::info!(
+        namespace = owner.namespace,
+        name = owner.name,
+        client_id = id,
+        "deregistered a client whose object was gone"
+    );
+    remove_record(context, record).await
+}
+
+/// A live read: only the API server's own word counts before something is destroyed.
+async fn lives(context: &Context, owner: &Owner) -> Result<bool, PassError> {
+    let clients: Api<OAuthClient> = Api::namespaced(context.kube.clone(), &owner.namespace);
+    let found = call("read the OAuthClient", clients.get_metadata_opt(&owner.name)).await?;
+    Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(owner.uid.as_str())))
+}
