@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt, future, stream::BoxStream};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
-        Controller, WatchStreamExt, predicates,
+        Controller, PredicateConfig, WatchStreamExt, predicates,
         reflector::{self, ObjectRef, Store, store::Writer},
         watcher,
     },
@@ -84,7 +84,7 @@ fn client_watch(
     api: Api<OAuthClient>,
 ) -> (Store<OAuthClient>, BoxStream<'static, Result<OAuthClient, watcher::Error>>) {
     let (store, writer) = reflector::store();
-    let changes = kept(api, writer).applied_objects().predicate_filter(wakes, Default::default());
+    let changes = kept(api, writer).applied_objects().predicate_filter(wakes, PredicateConfig::default());
     (store, logged(changes).boxed())
 }
 
@@ -93,8 +93,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let changes =
-        kept(api, writer).touched_objects().predicate_filter(predicates::generation, Default::default());
+    let changes = kept(api, writer)
+        .touched_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
     (store, logged(changes).boxed())
 }
 
@@ -123,6 +124,7 @@ fn logged<K: Resource<DynamicType = ()>>(
 }
 
 /// What wakes a client: its spec, its deletion, and what people ask for by annotation.
+#[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
 fn wakes(client: &OAuthClient) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let metadata = &client.metadata;

@@ -84,7 +84,7 @@ impl Metrics {
         metrics
     }
 
-    /// The metrics in the OpenMetrics text format.
+    /// The metrics in the `OpenMetrics` text format.
     ///
     /// # Errors
     /// If formatting fails, which a `String` does not.

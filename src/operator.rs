@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use http::header::{HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config,
@@ -115,7 +115,7 @@ async fn connect() -> Result<Client, Error> {
     // A write that is repeated below us would blur what is known about its outcome.
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((HeaderName::from(USER_AGENT), agent));
+    config.headers.push((USER_AGENT, agent));
     Client::try_from(config).map_err(|e| wrong(&e))
 }
 

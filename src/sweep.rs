@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-const INTERVAL: Duration = Duration::from_secs(300);
+const INTERVAL: Duration = Duration::from_mins(5);
 const PAGE: u32 = 100;
 
 /// Sweeps now and then. `namespaces` are those that are served; none means all.

@@ -8,7 +8,7 @@ use std::{
 };
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// The failures in a row of each object.
 #[derive(Default)]

@@ -67,6 +67,7 @@ pub struct Known {
 
 /// What a pass has done so far.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, in any combination")]
 pub struct Progress {
     /// A registration can be sent.
     pub prepared: bool,

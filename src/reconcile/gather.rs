@@ -28,7 +28,7 @@ use crate::{
     registry::{self, Registry, Session, SessionKey, session},
 };
 
-const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_secs(600);
+const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Facts, and the driver that acts on what is decided from them.
 pub struct Pass {

@@ -68,6 +68,7 @@ impl Intent {
 
     /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; `released` starts
     /// the count again.
+    #[must_use]
     pub fn next(&self, nonce: String, replaces: Option<String>, at: Timestamp, released: bool) -> Self {
         let mut suspects = self.suspects.clone();
         let mut attempt = self.attempt;
@@ -82,6 +83,7 @@ impl Intent {
     }
 
     /// The attempt with its refusal noted.
+    #[must_use]
     pub fn refused(&self, refusal: Refusal) -> Self {
         Self { refused: Some(refusal), ..self.clone() }
     }

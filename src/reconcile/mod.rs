@@ -42,7 +42,7 @@ const RESTARTS: usize = 3;
 /// A request to the API server takes no longer.
 const API_TIMEOUT: Duration = Duration::from_secs(15);
 /// For what somebody else has to mend.
-pub const SLOWLY: Duration = Duration::from_secs(600);
+pub const SLOWLY: Duration = Duration::from_mins(10);
 /// For what should come soon.
 pub const SOON: Duration = Duration::from_secs(30);
 

@@ -232,7 +232,7 @@ fn delete_without_record(facts: &Facts) -> Step {
                 "ResolvingOutcome",
                 "a registration may still be on its way; the deletion goes on when it must be over",
             ),
-            facts.settle - age,
+            facts.settle.saturating_sub(age),
         ),
         _ => Step::Do(Effect::RemoveFinalizer),
     }
@@ -352,7 +352,7 @@ fn outcome_unknown(facts: &Facts) -> Option<Step> {
             "OutcomeUnknown",
             unknown_message(facts, intent, "it is tried again when that request must be over"),
         );
-        return Some(Step::Wait(why, facts.settle - age));
+        return Some(Step::Wait(why, facts.settle.saturating_sub(age)));
     }
     if released || may_retry {
         let replaces = intent.replaces.clone();

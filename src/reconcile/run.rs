@@ -127,7 +127,10 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
         .to_secret(&context.settings.operator_namespace, &context.installation)
         .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
     match commit(context, &secret).await {
-        Ok(stored) => stored_now(pass, context, record, &stored),
+        Ok(stored) => {
+            stored_now(pass, context, record, &stored);
+            Ok(())
+        }
         Err(PassError::Stale) => lost_the_race(pass, context, &record, made).await,
         Err(error) if made && error.is_definite() => {
             let summary = format!("the record cannot be stored, so the new client is removed again: {error}");
@@ -139,15 +142,11 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
     }
 }
 
-fn stored_now(
-    pass: &mut Pass,
-    context: &Context,
-    mut record: Record,
-    stored: &Secret,
-) -> Result<(), PassError> {
+fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: &Secret) {
     record.version.clone_from(&stored.metadata.resource_version);
     let facts = &mut pass.facts;
     let replaced = facts.record().map(|old| old.client.client_id.clone());
+    let as_before = facts.record().is_some_and(|old| old.state.applied == record.state.applied);
     match facts.progress.in_hand.take().map(|reply| reply.to) {
         Some(Asked::Register) => {
             facts.look_due = false;
@@ -165,14 +164,17 @@ fn stored_now(
         Some(Asked::Update) => {
             facts.look_due = false;
             facts.progress.seen = None;
-            facts
-                .progress
-                .note("Updated", format!("brought client {} to what is declared", record.client.client_id));
+            let id = &record.client.client_id;
+            if as_before {
+                let message = format!("client {id} had been changed by others; it is as declared again");
+                facts.progress.note("DriftRepaired", message);
+            } else {
+                facts.progress.note("Updated", format!("brought client {id} to what is declared"));
+            }
         }
         Some(Asked::Look) | None => {}
     }
     facts.record = Ok(Some(record));
-    Ok(())
 }
 
 /// Somebody else stored a record first. The same client is success; another one means that ours is not going to be used. And
@@ -260,18 +262,13 @@ async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     context.looks.looked(pass.facts.uid());
     learn_shown(pass);
     let progress = &mut pass.facts.progress;
-    match seen {
-        Some(client) => {
-            if !same_credentials(&known, &client) {
-                progress.in_hand = Some(InHand { client: client.clone(), to: Asked::Look });
-            }
-            progress.seen = Some(client);
-        }
-        None => {
-            progress.gone = true;
-            progress.warn("ClientGone", format!("the registry no longer has client {}", known.client_id));
-        }
+    progress.gone = seen.is_none();
+    if let Some(client) = &seen
+        && !same_credentials(&known, client)
+    {
+        progress.in_hand = Some(InHand { client: client.clone(), to: Asked::Look });
     }
+    progress.seen = seen;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// Failures in a row that open the breaker.
 const THRESHOLD: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// The breaker of one registry.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use super::{
 use crate::api::{DynamicRegistration as Settings, WebUri};
 
 /// Metadata is read again after this time.
-const ENDPOINTS_LIVE: Duration = Duration::from_secs(3600);
+const ENDPOINTS_LIVE: Duration = Duration::from_hours(1);
 
 /// Members of a reply that a request must not repeat (RFC 7592 section 2.2), and the credentials.
 const SERVER_ONLY: [&str; 5] = [

@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// The pause after a 429 that names none.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
 /// Registries have asked for hours; an object's own wait is bounded by its requeue, so this is only a sanity bound.
-const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_SILENCE: Duration = Duration::from_hours(24);
 
 /// What all clients of one registry share.
 pub struct Session {
