@@ -10,15 +10,16 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt, predicates,
-        reflector::{self, ObjectRef, Store, store::Writer},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryKind, annotations},
-    reconcile::{self, Context, Registries},
+    reconcile::{self, Context, Listed, Registries},
 };
 
 /// Objects in one page of a list.
@@ -31,9 +32,9 @@ const WAKING: [&str; 4] =
 /// The watches of one scope: all namespaces, or one.
 pub struct Scope {
     clients: Store<OAuthClient>,
-    client_changes: BoxStream<'static, Result<OAuthClient, watcher::Error>>,
-    registry_changes: BoxStream<'static, Result<OAuthRegistry, watcher::Error>>,
-    cluster_changes: Option<BoxStream<'static, Result<ClusterOAuthRegistry, watcher::Error>>>,
+    client_changes: Changes<OAuthClient>,
+    registry_changes: Changes<OAuthRegistry>,
+    cluster_changes: Option<Changes<ClusterOAuthRegistry>>,
 }
 
 /// Everything that is watched.
@@ -44,24 +45,26 @@ pub struct Watches {
     pub registries: Registries,
     /// The clients that the scopes' watches keep.
     pub clients: Vec<Store<OAuthClient>>,
+    /// Which of the watches have listed their objects once.
+    pub listed: Vec<Listed>,
 }
 
 /// Prepares the watches; nothing is sent before [`run`]. No namespace means all of them.
 pub fn watches(client: &Client, namespaces: &[String]) -> Watches {
-    let mut watches = Watches {
-        scopes: Vec::new(),
-        registries: Registries { namespaced: Vec::new(), cluster: None },
-        clients: Vec::new(),
-    };
+    let registries = Registries { namespaced: Vec::new(), cluster: None, listed: Vec::new() };
+    let mut watches = Watches { scopes: Vec::new(), registries, clients: Vec::new(), listed: Vec::new() };
     if namespaces.is_empty() {
-        let (cluster, changes) = registry_watch(Api::all(client.clone()));
-        watches.registries.cluster = Some(cluster);
+        let cluster = kept(Api::all(client.clone()));
+        watches.registries.cluster = Some(cluster.store);
+        watches.registries.listed.push(cluster.listed);
+        let changes = of_generations(cluster.events);
         watches.add(Api::all(client.clone()), Api::all(client.clone()), Some(changes));
     }
     for namespace in namespaces {
         let clients = Api::namespaced(client.clone(), namespace);
         watches.add(clients, Api::namespaced(client.clone(), namespace), None);
     }
+    watches.listed.extend(watches.registries.listed.iter().cloned());
     watches
 }
 
@@ -70,57 +73,72 @@ impl Watches {
         &mut self,
         clients: Api<OAuthClient>,
         registries: Api<OAuthRegistry>,
-        cluster_changes: Option<BoxStream<'static, Result<ClusterOAuthRegistry, watcher::Error>>>,
+        cluster_changes: Option<Changes<ClusterOAuthRegistry>>,
     ) {
-        let (store, client_changes) = client_watch(clients);
-        let (registry_store, registry_changes) = registry_watch(registries);
-        self.registries.namespaced.push(registry_store);
-        self.clients.push(store.clone());
-        self.scopes.push(Scope { clients: store, client_changes, registry_changes, cluster_changes });
+        let (clients, registries) = (kept(clients), kept(registries));
+        let client_changes =
+            clients.events.applied_objects().predicate_filter(wakes, PredicateConfig::default());
+        self.registries.namespaced.push(registries.store);
+        self.registries.listed.push(registries.listed);
+        self.listed.push(clients.listed);
+        self.clients.push(clients.store.clone());
+        self.scopes.push(Scope {
+            clients: clients.store,
+            client_changes: logged(client_changes),
+            registry_changes: of_generations(registries.events),
+            cluster_changes,
+        });
     }
 }
 
-fn client_watch(
-    api: Api<OAuthClient>,
-) -> (Store<OAuthClient>, BoxStream<'static, Result<OAuthClient, watcher::Error>>) {
-    let (store, writer) = reflector::store();
-    let changes = kept(api, writer).applied_objects().predicate_filter(wakes, PredicateConfig::default());
-    (store, logged(changes).boxed())
+type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
+
+/// A watch and what it keeps.
+struct Kept<K: Resource<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    listed: Listed,
+    events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
 }
 
-fn registry_watch<K>(api: Api<K>) -> (Store<K>, BoxStream<'static, Result<K, watcher::Error>>)
+fn kept<K>(api: Api<K>) -> Kept<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let changes = kept(api, writer)
-        .touched_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
-    (store, logged(changes).boxed())
-}
-
-fn kept<K>(api: Api<K>, writer: Writer<K>) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    watcher(api, watcher::Config::default().page_size(PAGE))
+    let (told, listed) = watch::channel(false);
+    let events = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
-        .modify(|object| {
+        .modify(|object: &mut K| {
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                told.send_replace(true);
+            }
+        });
+    Kept { store, listed, events: events.boxed() }
 }
 
-fn logged<K: Resource<DynamicType = ()>>(
-    changes: impl Stream<Item = Result<K, watcher::Error>> + Send,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send {
-    changes.inspect(|change| {
+/// Changes of spec, and deletions.
+fn of_generations<K>(events: BoxStream<'static, watcher::Result<watcher::Event<K>>>) -> Changes<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    logged(events.touched_objects().predicate_filter(predicates::generation, PredicateConfig::default()))
+}
+
+fn logged<K: Resource<DynamicType = ()> + 'static>(
+    changes: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> Changes<K> {
+    let logged = changes.inspect(|change| {
         if let Err(error) = change {
             let kind = K::kind(&());
             tracing::warn!(%kind, %error, "cannot watch; are the CRDs installed and may the operator list them?");
         }
-    })
+    });
+    logged.boxed()
 }
 
 /// What wakes a client: its spec, its deletion, and what people ask for by annotation.
@@ -172,7 +190,6 @@ async fn pass(
     client: Arc<OAuthClient>,
     context: Arc<Context>,
 ) -> Result<kube::runtime::controller::Action, Never> {
-    context.registries.wait_until_known().await;
     Ok(reconcile::reconcile(client, context).await)
 }
 
@@ -193,17 +210,4 @@ fn dependents(
         .filter(|client| of_it(client))
         .map(|client| ObjectRef::from_obj(client.as_ref()))
         .collect()
-}
-
-impl Registries {
-    /// Waits until the registries were listed once: before that, "there is no such registry" would be a guess.
-    pub async fn wait_until_known(&self) {
-        for store in &self.namespaced {
-            // An error means that the watch has ended, and with it this process.
-            let _ = store.wait_until_ready().await;
-        }
-        if let Some(store) = &self.cluster {
-            let _ = store.wait_until_ready().await;
-        }
-    }
 }

@@ -72,7 +72,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let surface = server::Surface {
         metrics: metrics.clone(),
         clients: watches.clients.clone(),
-        registries: watches.registries.clone(),
+        listed: watches.listed,
     };
     let context = Arc::new(Context {
         recorder: Recorder::new(kube.clone(), Reporter { controller: FIELD_MANAGER.into(), instance: None }),

@@ -9,14 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures::FutureExt;
 use kube::runtime::reflector::Store;
 use tokio::net::TcpListener;
 
 use crate::{
     api::{ConditionStatus, OAuthClient, conditions},
     metrics::{Metrics, ReadyLabels},
-    reconcile::{Registries, intent::Intent},
+    reconcile::{Listed, intent::Intent},
 };
 
 /// What the answers are made from.
@@ -25,8 +24,8 @@ pub struct Surface {
     pub metrics: Arc<Metrics>,
     /// The clients, as watched.
     pub clients: Vec<Store<OAuthClient>>,
-    /// The registries, as watched.
-    pub registries: Registries,
+    /// Which of the watches have listed their objects once.
+    pub listed: Vec<Listed>,
 }
 
 /// Opens the socket.
@@ -52,9 +51,7 @@ pub async fn serve(listener: TcpListener, surface: Surface) -> std::io::Result<(
 
 /// Ready means that every kind was listed once. A missing CRD therefore means "not ready", and never a restart.
 async fn ready(State(surface): State<Arc<Surface>>) -> (StatusCode, &'static str) {
-    let listed = surface.clients.iter().all(|store| store.wait_until_ready().now_or_never().is_some());
-    let known = surface.registries.wait_until_known().now_or_never().is_some();
-    if listed && known {
+    if surface.listed.iter().all(|listed| *listed.borrow()) {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the objects were not listed yet; are the CRDs installed?")

@@ -23,7 +23,10 @@ use std::{
 
 use kube::runtime::{controller::Action, events::Recorder, reflector::Store};
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry},
@@ -81,6 +84,21 @@ pub struct Registries {
     pub namespaced: Vec<Store<OAuthRegistry>>,
     /// `ClusterOAuthRegistry` objects; `None` if only chosen namespaces are served.
     pub cluster: Option<Store<ClusterOAuthRegistry>>,
+    /// Which of the watches have listed their objects once.
+    pub listed: Vec<Listed>,
+}
+
+/// Whether a watch has listed its objects once. (A store's own `wait_until_ready` wakes one waiter only.)
+pub type Listed = watch::Receiver<bool>;
+
+impl Registries {
+    /// Waits until all registries were listed: before that, "there is no such registry" would be a guess.
+    pub async fn wait_until_listed(&self) {
+        for listed in &self.listed {
+            // An error means that the watch has ended, and with it this process.
+            drop(listed.clone().wait_for(|listed| *listed).await);
+        }
+    }
 }
 
 /// What the operator was told at start.
@@ -182,6 +200,7 @@ pub(crate) async fn call<T>(
 
 /// One pass over one client. Never an error: what failed is in status, logs and metrics, and the delay is in the action.
 pub async fn reconcile(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
+    context.registries.wait_until_listed().await;
     let Ok(_permit) = context.permits.acquire().await else { return Action::await_change() };
     let began = Instant::now();
     let mut client = OAuthClient::clone(&client);

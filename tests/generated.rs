@@ -1,0 +1,152 @@
+//! What is generated is fresh, what is written is true: CRDs, examples, docs, dependencies.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use oauth_operator::{api, settings::Arguments};
+
+use crate::support::{Cluster, cluster::from_root};
+
+/// etcd takes 1.5 MiB; a CRD that large would leave nothing for its future.
+const LARGEST_CRD: usize = 200 * 1024;
+
+#[test]
+fn the_crds_are_fresh_and_small() {
+    for (name, text) in api::crd_files().unwrap() {
+        let found = fs::read_to_string(from_root("crds").join(&name)).unwrap_or_default();
+        assert!(found == text, "crds/{name} is stale: run `make generate`");
+        assert!(text.len() <= LARGEST_CRD, "crds/{name} has {} bytes", text.len());
+    }
+    let files = fs::read_dir(from_root("crds")).unwrap().count();
+    assert_eq!(files, api::crd_files().unwrap().len(), "crds/ holds the CRDs and nothing else");
+}
+
+#[test]
+fn every_field_is_explained() {
+    for crd in api::crds().unwrap() {
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            assert_explained(&schema[part], &format!("{}.{part}", crd["spec"]["names"]["kind"]));
+        }
+    }
+}
+
+fn assert_explained(schema: &serde_json::Value, path: &str) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        // The selector's own members are explained by Kubernetes.
+        if path.contains("allowedNamespaces.") {
+            continue;
+        }
+        assert!(
+            field["description"].as_str().is_some_and(|text| text.len() > 8),
+            "{path} has no description"
+        );
+        let bounded = match field["type"].as_str() {
+            Some("array") => field["maxItems"].is_number(),
+            Some("string") => {
+                ["maxLength", "enum", "pattern", "format"].iter().any(|bound| !field[bound].is_null())
+            }
+            _ => true,
+        };
+        assert!(bounded, "{path} has no bound");
+        assert_explained(field, &path);
+        assert_explained(&field["items"], &path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_takes_every_example() {
+    let cluster = Cluster::connect().await;
+    for file in files("examples", "yaml") {
+        let path = file.display().to_string();
+        let text = fs::read_to_string(&file).unwrap();
+        // Namespaces that an example makes itself are not there in a dry run.
+        let created: Vec<&str> =
+            text.split("\n---").filter(|part| part.contains("kind: Namespace")).collect();
+        for namespace in created {
+            cluster.kubectl_with_input(&["apply", "-f", "-"], namespace).await;
+        }
+        let outcome = cluster.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]).await;
+        assert!(outcome.status.success(), "{path}: {outcome:?}");
+    }
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let page = fs::read_to_string(from_root("docs/conditions.md")).unwrap();
+    let undocumented: BTreeSet<String> =
+        reasons().into_iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(undocumented.is_empty(), "docs/conditions.md does not explain {undocumented:?}");
+}
+
+/// The `PascalCase` words that are handed to `Why::new`, `note` and `warn`, or returned as a reason.
+fn reasons() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files("src", "rs").into_iter().filter(|file| !file.ends_with("tests.rs")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        for opening in ["Why::new(", ".note(", ".warn(", "=> \""] {
+            for after in text.split(opening).skip(1) {
+                let literal = after.trim_start().trim_start_matches('"');
+                let word: String = literal.chars().take_while(char::is_ascii_alphanumeric).collect();
+                let quoted = after.trim_start().starts_with('"') || opening.ends_with('"');
+                let pascal = word.len() > 4 && word.starts_with(|c: char| c.is_ascii_uppercase());
+                if quoted && pascal && literal[word.len()..].starts_with('"') {
+                    found.insert(word);
+                }
+            }
+        }
+    }
+    assert!(found.len() > 15, "the search finds nothing any more: {found:?}");
+    found
+}
+
+#[test]
+fn every_setting_is_documented() {
+    use clap::CommandFactory;
+    let page = fs::read_to_string(from_root("docs/configuration.md")).unwrap();
+    for argument in Arguments::command().get_arguments() {
+        if let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) {
+            assert!(page.contains(&format!("`--{long}`")), "docs/configuration.md does not explain --{long}");
+            assert!(argument.get_env().is_some(), "--{long} has no environment variable");
+            assert!(argument.get_help().is_some(), "--{long} has no help");
+        }
+    }
+}
+
+#[test]
+fn there_is_one_tls_provider() {
+    let lock = fs::read_to_string(from_root("Cargo.lock")).unwrap();
+    for crate_name in ["aws-lc-rs", "openssl", "native-tls"] {
+        assert!(
+            !lock.contains(&format!("name = \"{crate_name}\"\n")),
+            "{crate_name} came in: two providers panic at first use"
+        );
+    }
+}
+
+#[test]
+fn the_rules_do_no_io() {
+    for module in ["next", "facts", "status", "secret", "record", "intent"] {
+        let text = fs::read_to_string(from_root(format!("src/reconcile/{module}.rs"))).unwrap();
+        for forbidden in ["kube::Api", "Api<", "reqwest", "tokio::", ".await", "async fn", "Timestamp::now"] {
+            assert!(!text.contains(forbidden), "src/reconcile/{module}.rs is pure, but it says {forbidden}");
+        }
+    }
+}
+
+fn files(folder: impl AsRef<Path>, ending: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![from_root(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|found| found == ending) {
+                found.push(entry);
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}

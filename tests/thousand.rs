@@ -1,0 +1,70 @@
+//! A thousand clients at once: all ready, nothing refused by the API server, and each as cheap as one alone.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use kube::api::{DynamicObject, ListParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    manifests::{client, use_peer},
+    support::{
+        Cluster, DevelopmentRegistry, Kind, Operator, OperatorOptions, Peer, World, audit, condition,
+        eventually,
+    },
+};
+
+const CLIENTS: usize = 1000;
+const AT_ONCE: usize = 16;
+const LONG: Duration = Duration::from_mins(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_are_ready_at_the_price_of_one_each() {
+    let world = Cluster::connect().await.world("thousand").await;
+    let registry = DevelopmentRegistry::start().await;
+    use_peer(&world, &registry).await;
+    // One look a client within the test is enough; ten minutes is the default.
+    world
+        .patch(Kind::OAuthRegistry, "registry", &json!({"spec": {"driftInterval": "10m", "timeout": "30s"}}))
+        .await;
+    let operator = Operator::start(&world, OperatorOptions::default()).await;
+
+    let began = Instant::now();
+    create_all(&world).await;
+    let created = began.elapsed();
+    eventually("all clients are ready", LONG, async || {
+        let ready = ready(&world).await;
+        if ready == CLIENTS { Ok(()) } else { Err(format!("{ready} so far")) }
+    })
+    .await;
+    eprintln!(
+        "{CLIENTS} clients: created within {created:.1?}, ready within {:.1?}, memory {}",
+        began.elapsed(),
+        operator.memory()
+    );
+
+    let calls = audit::calls(&world);
+    let refused = calls.iter().filter(|call| call.code == 429).count();
+    assert_eq!(refused, 0, "the API server was not pressed");
+    let writes = audit::writes(&world);
+    assert_eq!(writes.len(), 4 * CLIENTS, "four writes a client");
+    assert!(writes.iter().all(|write| write.code < 300), "none of them in vain");
+    let registrations = registry.requests().iter().filter(|request| request.method == "POST").count();
+    assert_eq!(registrations, CLIENTS, "one registration a client");
+}
+
+async fn create_all(world: &World) {
+    stream::iter(0..CLIENTS)
+        .for_each_concurrent(AT_ONCE, |number| async move {
+            let object: DynamicObject = serde_json::from_value(client(&format!("app-{number}"))).unwrap();
+            world.api(Kind::OAuthClient).create(&PostParams::default(), &object).await.unwrap();
+        })
+        .await;
+}
+
+async fn ready(world: &World) -> usize {
+    let clients = world.api(Kind::OAuthClient).list(&ListParams::default()).await.unwrap();
+    let is_ready = |object: &Value| condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
+    clients.items.iter().filter(|object| is_ready(&serde_json::to_value(object).unwrap())).count()
+}
