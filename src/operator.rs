@@ -60,7 +60,8 @@ pub enum Error {
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run(arguments: Arguments) -> Result<(), Error> {
+pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
+    arguments.namespaces.retain(|namespace| !namespace.is_empty());
     let kube = connect().await?;
     let installation = installation(&kube, &arguments.operator_namespace).await?;
     let listener = server::bind(arguments.listen)

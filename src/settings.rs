@@ -11,7 +11,7 @@ use crate::{api, telemetry::LogFormat};
 /// The API server is found as kubectl finds it ($KUBECONFIG, ~/.kube/config), or in a pod by its service account. The
 /// operator takes no other credential: those of registries stand in Secrets that the registry objects name.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, args_override_self = true)]
 pub struct Arguments {
     /// The namespace of the operator. Its records of clients, which hold their credentials, are kept there: nobody else
     /// should read Secrets in it. Its UID names this installation

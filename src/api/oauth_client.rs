@@ -234,38 +234,38 @@ pub struct JwkSet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = key_rules()))]
 pub struct Jwk {
-    /// Key type.
+    /// The family of the key: `RSA`, `EC`, or `OKP` for Ed25519 and its like.
     #[schemars(extend("enum" = ["RSA", "EC", "OKP"]))]
     pub kty: String,
-    /// Key id.
+    /// The key's id, by which a signature names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub kid: Option<String>,
-    /// Intended use.
+    /// What the key is for: `sig` or `enc`.
     #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["sig", "enc"]))]
     pub use_: Option<String>,
-    /// Algorithm, for example `ES256`.
+    /// The algorithm, for example `ES256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub alg: Option<String>,
-    /// RSA modulus.
+    /// The modulus of an RSA key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub n: Option<String>,
-    /// RSA exponent.
+    /// The exponent of an RSA key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub e: Option<String>,
-    /// Curve, for example `P-256` or `Ed25519`.
+    /// The curve of an EC or OKP key, for example `P-256` or `Ed25519`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub crv: Option<String>,
-    /// First coordinate.
+    /// The first coordinate of an EC or OKP key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub x: Option<String>,
-    /// Second coordinate.
+    /// The second coordinate of an EC key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub y: Option<String>,

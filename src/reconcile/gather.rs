@@ -147,7 +147,9 @@ fn known(session: &Session, driver: &dyn Registry, not_ready: Option<Why>) -> Kn
         issuer: driver.issuer(),
         capabilities: driver.capabilities(),
         unknown_outcome: dynamic.map_or(UnknownOutcome::default(), |d| d.unknown_outcome),
-        reads: dynamic.is_none_or(|d| d.drift_reads == DriftReads::Auto) && !learned.reads_rotate,
+        reads: dynamic.is_none_or(|d| d.drift_reads == DriftReads::Auto)
+            && !learned.reads_rotate
+            && !learned.reads_refused,
         shown: learned.shown.clone(),
         drift_interval: drift_interval(connection),
         fingerprint: fingerprint(&serde_json::to_string(connection).unwrap_or_default()),

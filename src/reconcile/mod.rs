@@ -35,6 +35,7 @@ use crate::{
     registry::{self, Retry, Sessions},
 };
 use backoff::{Backoff, jittered};
+use facts::Why;
 use gather::Pass;
 use next::{Effect, Step, next};
 
@@ -235,6 +236,7 @@ async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassEr
     let end = match decide(context, &mut pass).await {
         Ok(step) => step,
         Err(PassError::Registry(error)) => Step::Fail(error),
+        Err(error) if error.is_definite() => Step::Wait(refused_by_kubernetes(&error), SOON),
         Err(error) => {
             report::publish_notes(context, &pass.facts).await;
             return Err(error);
@@ -242,6 +244,14 @@ async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassEr
     };
     report::report(context, &pass.facts, &end).await?;
     Ok(outcome(context, &pass, &end))
+}
+
+/// Quota, policy, missing rights: somebody has to mend it, so it belongs into the status.
+fn refused_by_kubernetes(error: &PassError) -> Why {
+    Why::new(
+        "KubernetesRefused",
+        format!("{error}; check the operator's rights, quotas and admission policies"),
+    )
 }
 
 /// Asks for the next step and runs it, until there is nothing to do.

@@ -258,7 +258,13 @@ async fn publish(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
 async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let known = pass.facts.record().map(|record| record.client.clone());
     let known = known.ok_or_else(|| PassError::Internal("a look without a record".into()))?;
-    let seen = driver(pass)?.observe(&known).await?;
+    let seen = match driver(pass)?.observe(&known).await {
+        Err(error) if error.kind == Kind::Unsupported => {
+            no_more_looks(pass);
+            return Ok(());
+        }
+        seen => seen?,
+    };
     context.looks.looked(pass.facts.uid());
     learn_shown(pass);
     let progress = &mut pass.facts.progress;
@@ -270,6 +276,14 @@ async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     }
     progress.seen = seen;
     Ok(())
+}
+
+/// A registry that lets nobody look is still good for everything else.
+fn no_more_looks(pass: &mut Pass) {
+    if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
+        session.learned().reads_refused = true;
+        known.reads = false;
+    }
 }
 
 fn learn_shown(pass: &mut Pass) {
