@@ -20,6 +20,36 @@ fn the_crds_are_fresh_and_small() {
     assert_eq!(files, api::crd_files().unwrap().len(), "crds/ holds the CRDs and nothing else");
 }
 
+/// The API server refuses a rule that may cost too much, as it estimates from the bounds. With bounds ten times as wide every
+/// rule costs at least ten times as much; so what it takes then costs at most a tenth of the limit as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_costs_at_most_a_tenth_of_the_limit() {
+    let cluster = Cluster::connect().await;
+    for bounds in [&["maxItems", "maxProperties"][..], &["maxLength"][..]] {
+        for mut crd in api::crds().unwrap() {
+            widen(&mut crd["spec"]["versions"][0]["schema"], bounds);
+            let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
+            let outcome = cluster.kubectl_with_input(&arguments, &crd.to_string()).await;
+            assert!(outcome.status.success(), "ten times {bounds:?}: {outcome:?}");
+        }
+    }
+}
+
+fn widen(schema: &mut serde_json::Value, bounds: &[&str]) {
+    match schema {
+        serde_json::Value::Object(members) => {
+            for (name, value) in members {
+                match value.as_u64() {
+                    Some(bound) if bounds.contains(&name.as_str()) => *value = (bound * 10).into(),
+                    _ => widen(value, bounds),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| widen(item, bounds)),
+        _ => {}
+    }
+}
+
 #[test]
 fn every_field_is_explained() {
     for crd in api::crds().unwrap() {
