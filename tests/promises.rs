@@ -9,6 +9,7 @@ mod support;
 mod cost;
 mod crash;
 mod deletion;
+mod fields;
 mod generated;
 mod lifecycle;
 mod manifests;
