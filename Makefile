@@ -1,0 +1,30 @@
+# Each target is one script or one command; what they do stands there.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint generate deny clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Only a KUBECONFIG given here counts. The one in your environment may be production's.
+demo: ## Show a client's whole life; KUBECONFIG=FILE: in that cluster instead of one of its own
+	@hack/demo $(if $(filter command,$(firstword $(origin KUBECONFIG))),--kubeconfig '$(KUBECONFIG)')
+
+test: ## Check all that a change has to pass; ARGS='--test promises NAME': only those tests
+	@hack/test $(ARGS)
+
+lint: ## Check format and lints only
+	cargo fmt --check
+	cargo clippy --all-targets --all-features -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/test hack/prerequisites .ci/run; \
+	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
+
+generate: ## Write crds/ anew from src/api/
+	cargo run --quiet --bin crds -- crds
+
+deny: ## Check licences, bans and advisories of all dependencies
+	cargo install --quiet --locked --root target/tools cargo-deny
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny check
+
+clean: ## Remove what cargo built; the tools that take long to build stay in target/tools
+	rm -rf target/debug target/release target/doc target/tmp
