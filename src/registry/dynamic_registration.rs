@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -31,6 +31,11 @@ const SERVER_ONLY: [&str; 5] = [
     "client_secret_expires_at",
     "client_id_issued_at",
 ];
+
+/// Documents larger than this do not stay whole: a record must fit into a Secret (1 MiB) beside everything else.
+const DOCUMENT_LIMIT: usize = 256 * 1024;
+/// As much as the status of an object can hold.
+const CLIENT_ID_LIMIT: usize = 1024;
 
 /// The endpoints of an authorization server.
 #[derive(Clone, Debug)]
@@ -83,59 +88,72 @@ impl DynamicRegistration {
         Ok(endpoints)
     }
 
-    /// RFC 8414 section 3 first, then OpenID Connect Discovery section 4, whose path stands after the issuer's.
+    /// RFC 8414 section 3 first, then OpenID Connect Discovery section 4, whose path stands after the issuer's. Servers put all
+    /// kinds of things where they publish nothing: web pages, redirects to a login.
     async fn discover(&self) -> Result<Endpoints, Error> {
         let issuer_path = self.base.path().trim_end_matches('/');
         let paths = [
             format!("/.well-known/oauth-authorization-server{issuer_path}"),
             format!("{issuer_path}/.well-known/openid-configuration"),
         ];
-        let mut last = Error::new(Kind::Protocol, "the issuer publishes no metadata");
+        let mut whys = Vec::new();
         for path in paths {
             let mut url = self.base.clone();
             url.set_path(&path);
             let reply =
                 self.call("discover", Method::GET, url.clone(), Authorization::None, Body::Empty).await?;
-            match reply.status.as_u16() {
-                200 => return self.read_endpoints(&url, &reply),
+            let why = match reply.status.as_u16() {
+                200 => match self.read_endpoints(&reply) {
+                    Ok(endpoints) => return Ok(endpoints),
+                    Err(why) => why,
+                },
                 500.. => return Err(unavailable(&reply, "reading the issuer's metadata")),
-                300..=399 => return Err(redirected(&reply, "the issuer's metadata")),
-                status => {
-                    let why = format!(
-                        "the issuer publishes no metadata: {} answered {status}; give the right issuer, or registrationEndpoint",
-                        url.path()
-                    );
-                    last = Error::new(Kind::Protocol, why);
+                status @ 300..=399 => {
+                    format!("it answered with a redirect ({status}), which is never followed")
                 }
-            }
+                status => format!("it answered {status}"),
+            };
+            whys.push(format!("{}: {why}", quote(url.path(), &[])));
         }
-        Err(last)
+        let why = format!(
+            "the issuer publishes no metadata that can be used ({}): give the right issuer, or registrationEndpoint",
+            whys.join("; ")
+        );
+        Err(Error::new(Kind::Protocol, why))
     }
 
-    fn read_endpoints(&self, url: &Url, reply: &Response) -> Result<Endpoints, Error> {
-        let wrong = |why: String| Error::new(Kind::Protocol, format!("metadata at {}: {why}", url.path()));
-        let metadata = object(&reply.body).map_err(wrong)?;
+    fn read_endpoints(&self, reply: &Response) -> Result<Endpoints, String> {
+        let metadata = object(&reply.body)?;
         let configured = self.settings.issuer.as_ref().map_or("", |WebUri(issuer)| issuer.as_str());
         let issuer = text(&metadata, "issuer").unwrap_or_default();
-        if issuer.trim_end_matches('/') != configured.trim_end_matches('/') {
-            let issuer = quote(issuer, &[]);
-            return Err(wrong(format!(
+        // Exactly: the issuer goes to apps, and they compare it with `iss`.
+        if issuer != configured {
+            let (issuer, configured) = (quote(issuer, &[]), quote(configured, &[]));
+            return Err(format!(
                 "it speaks for issuer {issuer:?}, not {configured:?} (RFC 8414 section 3.3)"
-            )));
+            ));
         }
-        let endpoint = text(&metadata, "registration_endpoint").ok_or_else(|| {
-            wrong("it names no registration_endpoint: dynamic registration is off at this server".into())
-        })?;
-        let registration =
-            Url::parse(endpoint).map_err(|_| wrong("registration_endpoint is not a URL".into()))?;
-        if registration.origin() != self.base.origin() {
-            return Err(wrong(format!(
-                "registration_endpoint is on another origin ({}); if that is right, give it as registrationEndpoint",
-                registration.origin().ascii_serialization()
-            )));
+        let endpoint = text(&metadata, "registration_endpoint")
+            .ok_or("it names no registration_endpoint: dynamic registration is off at this server")?;
+        let registration = self.ours(endpoint).map_err(|why| format!("registration_endpoint {why}"))?;
+        let token = text(&metadata, "token_endpoint").and_then(|url| self.ours(url).ok());
+        Ok(Endpoints { registration, token })
+    }
+
+    /// A URL that the server gave, if our credentials may be sent there.
+    fn ours(&self, url: &str) -> Result<Url, String> {
+        let url = Url::parse(url).map_err(|_| "is not a URL")?;
+        if url.origin() != self.base.origin() {
+            return Err(format!(
+                "is on another origin ({})",
+                quote(&url.origin().ascii_serialization(), &[])
+            ));
         }
-        let token = text(&metadata, "token_endpoint").and_then(|url| Url::parse(url).ok());
-        Ok(Endpoints { registration, token: token.filter(|url| url.origin() == self.base.origin()) })
+        // It would become a second `Authorization` beside ours.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("holds user information".into());
+        }
+        Ok(url)
     }
 
     async fn call(
@@ -173,7 +191,7 @@ impl DynamicRegistration {
         }
     }
 
-    /// A 401 may mean a lost token or a lost client (RFC 7592 section 2); only a second witness tells.
+    /// A 401 or 404 may mean a lost token or a lost client (RFC 7592 section 2); only a second witness tells.
     async fn gone_or_lost(&self, client: &Client, reply: &Response) -> Result<Option<Client>, Error> {
         if self.proven_absent(client).await? {
             return Ok(None);
@@ -227,6 +245,9 @@ impl DynamicRegistration {
         let mut document = object(&reply.body)?;
         let client_id =
             text(&document, "client_id").filter(|id| !id.is_empty()).ok_or("it has no client_id")?;
+        if client_id.chars().count() > CLIENT_ID_LIMIT || client_id.contains(char::is_control) {
+            return Err(format!("its client_id has more than {CLIENT_ID_LIMIT} or unprintable characters"));
+        }
         let client_id = client_id.to_owned();
         if let Some(known) = known.filter(|known| known.client_id != client_id) {
             return Err(format!("it speaks of another client than {}", known.client_id));
@@ -239,12 +260,13 @@ impl DynamicRegistration {
             management: self.read_management(&document, known),
             document: Document::new(),
         };
+        let expiry_told = document.get("client_secret_expires_at").is_some_and(|value| !value.is_null());
         document.retain(|member, value| !SERVER_ONLY.contains(&member.as_str()) && !value.is_null());
-        Ok(Client { document, ..client }.keeping(known))
+        Ok(Client { document: bounded(document), ..client }.keeping(known, expiry_told))
     }
 
     fn read_management(&self, document: &Document, known: Option<&Client>) -> Management {
-        let token = text(document, "registration_access_token").filter(|t| !t.is_empty());
+        let token = text(document, "registration_access_token").filter(|t| !t.is_empty() && fits_a_header(t));
         let uri = text(document, "registration_client_uri");
         match (known.map(|known| &known.management), token, uri) {
             // Servers may leave both out of later replies; what we have stays good.
@@ -252,26 +274,27 @@ impl DynamicRegistration {
                 Management::Token { uri: uri.clone(), token: token.into() }
             }
             (Some(management), None, _) => management.clone(),
-            (_, Some(token), Some(uri)) => match Url::parse(uri) {
-                Ok(uri) if uri.origin() == self.base.origin() => Management::Token { uri, token: token.into() },
-                Ok(uri) => Management::None(format!(
-                    "the registry manages this client on another origin ({}), where its token is not sent",
-                    uri.origin().ascii_serialization()
+            (_, Some(token), Some(uri)) => match self.ours(uri) {
+                Ok(uri) => Management::Token { uri, token: token.into() },
+                Err(why) => Management::None(format!(
+                    "the registry's registration_client_uri {why}, so the client's token is not sent there"
                 )),
-                Err(_) => Management::None("the registry gave a registration_client_uri that is no URL".into()),
             },
-            _ => Management::None(
-                "the registry gave no registration_access_token: it can create clients but not change or remove them".into(),
-            ),
+            (_, token, _) => Management::None(format!(
+                "the registry gave no usable {}: it can create clients but not change or remove them",
+                if token.is_none() { "registration_access_token" } else { "registration_client_uri" }
+            )),
         }
     }
 }
 
 impl Client {
     /// What a later reply left out is still so.
-    fn keeping(mut self, known: Option<&Self>) -> Self {
+    fn keeping(mut self, known: Option<&Self>, expiry_told: bool) -> Self {
+        let secret = |client: &Self| client.client_secret.as_ref().map(|s| s.expose_secret().to_owned());
         if let Some(known) = known {
-            if self.client_secret.is_none() {
+            let repeated = self.client_secret.is_some() && secret(&self) == secret(known);
+            if self.client_secret.is_none() || (repeated && !expiry_told) {
                 self.client_secret.clone_from(&known.client_secret);
                 self.client_secret_expires_at =
                     self.client_secret_expires_at.or(known.client_secret_expires_at);
@@ -279,6 +302,15 @@ impl Client {
             self.registered_at = self.registered_at.or(known.registered_at);
         }
         self
+    }
+
+    /// What a server may repeat of a request that it refuses.
+    fn secrets(&self) -> Vec<&str> {
+        let token = match &self.management {
+            Management::Token { token, .. } => Some(token),
+            Management::None(_) => None,
+        };
+        self.client_secret.iter().chain(token).map(ExposeSecret::expose_secret).collect()
     }
 }
 
@@ -297,6 +329,12 @@ impl Registry for DynamicRegistration {
     }
 
     async fn prepare(&self) -> Result<(), Error> {
+        if self.initial_access_token.as_ref().is_some_and(|token| !fits_a_header(token.expose_secret())) {
+            return Err(Error::new(
+                Kind::Unauthorized,
+                "the initial access token has characters that no header may have: check initialAccessTokenSecretRef of the registry",
+            ));
+        }
         self.endpoints().await?;
         self.session.pace().await
     }
@@ -306,6 +344,7 @@ impl Registry for DynamicRegistration {
         let mut body = wanted.metadata.to_document();
         body.extend(defaults(&wanted.metadata));
         body.extend(derived(&wanted.metadata));
+        body.retain(|_, value| says_something(value));
         body.insert("software_id".into(), json!(wanted.software_id));
         let authorization =
             self.initial_access_token.clone().map_or(Authorization::None, Authorization::Bearer);
@@ -324,11 +363,10 @@ impl Registry for DynamicRegistration {
                 format!("the registry answered {} to the registration", reply.status.as_u16()),
             )),
             300..=399 => Err(redirected(&reply, "the registration")),
-            401 | 403 => Err(Error::new(
+            status if status == 403 || token_refused(&reply) => Err(Error::new(
                 Kind::Unauthorized,
                 format!(
-                    "the registry answered {} to the registration{}: check initialAccessTokenSecretRef of the registry",
-                    reply.status.as_u16(),
+                    "the registry answered {status} to the registration{}: check initialAccessTokenSecretRef of the registry",
                     detail(&reply, &secrets)
                 ),
             )),
@@ -360,13 +398,15 @@ impl Registry for DynamicRegistration {
                 self.learn(client, &read);
                 Ok(Some(read))
             }
-            401 | 404 => self.gone_or_lost(client, &reply).await,
+            404 | 410 => self.gone_or_lost(client, &reply).await,
+            _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await,
             300..=399 => Err(redirected(&reply, "reading the client")),
-            500.. => Err(unavailable(&reply, "reading the client")),
-            status => Err(Error::new(
+            status @ (403 | 405 | 501) => Err(Error::new(
                 Kind::Unsupported,
                 format!("the registry does not let the client be read (it answered {status})"),
             )),
+            // Whatever that means, it says nothing of the client, nor of reads in general.
+            _ => Err(unavailable(&reply, "reading the client")),
         }
     }
 
@@ -376,14 +416,7 @@ impl Registry for DynamicRegistration {
         wanted: &ClientMetadata,
         reset: &[Field],
     ) -> Result<Option<Client>, Error> {
-        let mut body = client.document.clone();
-        body.retain(|member, value| well_typed(member, value));
-        for field in reset {
-            body.remove(field.wire_name());
-        }
-        body.extend(wanted.to_document());
-        body.extend(derived(wanted));
-        body.insert("client_id".into(), json!(client.client_id));
+        let body = replacement(client, wanted, reset);
         let reply = self.manage("update", Method::PUT, client, json_body(&body)).await?;
         match reply.status.as_u16() {
             200..=299 => self.read_client(&reply, Some(client)).map(Some).map_err(|why| {
@@ -392,7 +425,8 @@ impl Registry for DynamicRegistration {
                     format!("the registry answered {} to the update but {why}", reply.status.as_u16()),
                 )
             }),
-            401 | 404 => self.gone_or_lost(client, &reply).await,
+            404 | 410 => self.gone_or_lost(client, &reply).await,
+            _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await,
             300..=399 => Err(redirected(&reply, "the update")),
             403 | 405 | 501 => Err(Error::new(
                 Kind::Unsupported,
@@ -401,10 +435,10 @@ impl Registry for DynamicRegistration {
                     reply.status.as_u16()
                 ),
             )),
-            500.. => Err(unavailable(&reply, "the update")),
+            408 | 500.. => Err(unavailable(&reply, "the update")),
             status => Err(Error::new(
                 Kind::Rejected,
-                format!("the registry refused the update with {status}{}", detail(&reply, &[])),
+                format!("the registry refused the update with {status}{}", detail(&reply, &client.secrets())),
             )),
         }
     }
@@ -413,10 +447,7 @@ impl Registry for DynamicRegistration {
         let reply = self.manage("deregister", Method::DELETE, client, Body::Empty).await?;
         match reply.status.as_u16() {
             200..=299 | 404 | 410 => Ok(()),
-            401 => self.gone_or_lost(client, &reply).await.and_then(|found| match found {
-                None => Ok(()),
-                Some(_) => Err(unavailable(&reply, "the deregistration")),
-            }),
+            _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await.map(drop),
             300..=399 => Err(redirected(&reply, "the deregistration")),
             403 | 405 | 501 => Err(Error::new(
                 Kind::Unsupported,
@@ -474,25 +505,83 @@ fn may_redirect(declared: &ClientMetadata) -> bool {
         .is_none_or(|grants| grants.iter().any(|grant| grant == "authorization_code"))
 }
 
-/// Some servers return a member in another type than they take it (a method as a list); sending that back is refused.
-fn well_typed(member: &str, value: &Value) -> bool {
-    match Field::ALL.into_iter().find(|field| field.wire_name() == member) {
-        Some(Field::Jwks) => value.is_object(),
-        Some(Field::Contacts | Field::GrantTypes | Field::PostLogoutRedirectUris | Field::RedirectUris) => {
-            value.is_array()
+/// The body that makes a client what is declared: all of it (RFC 7592 section 2.2), so with what the server said and nobody
+/// here owns. What left the spec, and what the server did not say, is as at a registration.
+fn replacement(client: &Client, wanted: &ClientMetadata, reset: &[Field]) -> Document {
+    let said = client.document.clone().into_iter();
+    let mut body: Document = said.filter_map(|(member, value)| as_taken(member, value)).collect();
+    for field in reset {
+        body.remove(field.wire_name());
+        match field {
+            Field::GrantTypes => drop(body.remove("response_types")),
+            Field::Jwks | Field::JwksUri => {
+                drop(body.remove(Field::TokenEndpointAuthMethod.wire_name()));
+            }
+            _ => {}
         }
-        Some(_) => value.is_string(),
-        None => true,
     }
+    for (member, value) in defaults(wanted) {
+        body.entry(member).or_insert(value);
+    }
+    body.extend(wanted.to_document());
+    body.extend(derived(wanted));
+    body.retain(|_, value| says_something(value));
+    body.insert("client_id".into(), json!(client.client_id));
+    body
+}
+
+/// Some servers show a member in another type than they take it: a method as a list of one, a list of one as its member. It is
+/// put right, or left out.
+fn as_taken(member: String, value: Value) -> Option<(String, Value)> {
+    let Some(field) = Field::ALL.into_iter().find(|field| field.wire_name() == member) else {
+        return Some((member, value));
+    };
+    let value = match (field, value) {
+        (Field::Jwks, value) => value.is_object().then_some(value),
+        (
+            Field::Contacts | Field::GrantTypes | Field::PostLogoutRedirectUris | Field::RedirectUris,
+            value,
+        ) => match value {
+            Value::String(_) => Some(json!([value])),
+            value => value.is_array().then_some(value),
+        },
+        (Field::Scopes, Value::Array(scopes)) => {
+            Some(json!(scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")))
+        }
+        (_, Value::Array(mut items)) if items.len() == 1 => items.pop().filter(Value::is_string),
+        (_, value) => value.is_string().then_some(value),
+    };
+    value.map(|value| (member, value))
+}
+
+/// An empty string or object says no more than an absent member, and strict servers refuse it. An empty list does say more:
+/// left out, a default may take its place.
+fn says_something(value: &Value) -> bool {
+    !value.is_null() && value != "" && value.as_object().is_none_or(|members| !members.is_empty())
+}
+
+/// A document that leaves room for the credentials: without what nobody can declare, or else without anything.
+fn bounded(mut document: Document) -> Document {
+    let large =
+        |document: &Document| serde_json::to_vec(document).is_ok_and(|text| text.len() > DOCUMENT_LIMIT);
+    if large(&document) {
+        document.retain(|member, _| Field::ALL.iter().any(|field| field.wire_name() == member));
+    }
+    if large(&document) {
+        document.clear();
+    }
+    document
 }
 
 fn json_body(body: &Document) -> Body {
     Body::Json(Bytes::from(Value::Object(body.clone()).to_string()))
 }
 
-/// A JSON object, or what is wrong in words that quote nothing.
+/// A JSON object, or what is wrong in words that quote nothing. A name in another charset, or a byte order mark, is no reason to
+/// lose the credentials beside it.
 fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice(body) {
+    let text = String::from_utf8_lossy(body);
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err("its body is JSON but no object".into()),
         Err(e) => Err(format!("its body is no JSON (line {}, column {})", e.line(), e.column())),
@@ -503,11 +592,24 @@ fn text<'a>(document: &'a Document, member: &str) -> Option<&'a str> {
     document.get(member).and_then(Value::as_str)
 }
 
+/// A token with a line break could never be sent.
+fn fits_a_header(token: &str) -> bool {
+    HeaderValue::from_str(token).is_ok()
+}
+
 /// Seconds since 1970; 0 means never (RFC 7591 section 3.2.1).
 fn moment(document: &Document, member: &str) -> Option<Timestamp> {
     let seconds = document.get(member)?;
     let seconds = seconds.as_i64().or_else(|| seconds.as_str()?.parse().ok())?;
     (seconds > 0).then(|| Timestamp::from_second(seconds).ok())?
+}
+
+/// Whether a reply refuses the token: 401, or the same said with 400 (seen at Canaille).
+fn token_refused(reply: &Response) -> bool {
+    let error = || object(&reply.body).ok().and_then(|body| text(&body, "error").map(str::to_owned));
+    reply.status == StatusCode::UNAUTHORIZED
+        || (reply.status == StatusCode::BAD_REQUEST
+            && matches!(error().as_deref(), Some("access_denied" | "insufficient_scope" | "invalid_token")))
 }
 
 /// `error` and `error_description` of a refusal (RFC 7591 section 3.2.2), as far as they may be repeated.
@@ -532,3 +634,6 @@ fn redirected(reply: &Response, what: &str) -> Error {
     );
     Error::new(Kind::Protocol, why)
 }
+
+#[cfg(test)]
+mod tests;

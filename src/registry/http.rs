@@ -6,6 +6,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, redirect, retry};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use secrecy::ExposeSecret;
 
 use super::transport::{
@@ -22,7 +26,8 @@ impl Connect for HttpConnect {
     fn connect(&self, route: &Route) -> Result<Arc<dyn Transport>, String> {
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            // Before the whole request's: who has no connection has sent nothing, and may say so.
+            .connect_timeout(CONNECT_TIMEOUT.min(route.limits.timeout / 2))
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             // A kept connection that the server has just closed would turn a registration into an unknown outcome.
@@ -30,8 +35,8 @@ impl Connect for HttpConnect {
             .referer(false)
             .no_proxy();
         if let Some(pem) = &route.ca_bundle {
-            let certificates = Certificate::from_pem_bundle(pem.as_bytes())
-                .map_err(|_| "tls.caBundle is not a bundle of PEM certificates".to_owned())?;
+            let certificates =
+                authorities(pem).ok_or("tls.caBundle is not a bundle of PEM certificates of authorities")?;
             builder = builder.tls_certs_merge(certificates);
         }
         if let Some(url) = &route.proxy_url {
@@ -41,6 +46,14 @@ impl Connect for HttpConnect {
         let client = builder.build().map_err(|e| format!("no HTTP client can be made: {}", cause(&e)))?;
         Ok(Arc::new(HttpTransport { client, limits: route.limits.clone() }))
     }
+}
+
+/// The certificates of a PEM bundle, `None` if one cannot be trusted or there is none: that would only show as a broken handshake.
+fn authorities(pem: &str) -> Option<Vec<Certificate>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
+    let (_, refused) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+    let certificates = found.iter().map(|der| Certificate::from_der(der)).collect::<Result<_, _>>().ok()?;
+    (refused == 0 && !found.is_empty()).then_some(certificates)
 }
 
 struct HttpTransport {
@@ -122,3 +135,6 @@ fn cause(error: &reqwest::Error) -> String {
     }
     if std::ptr::addr_eq(cause, error) { "refused by the HTTP client".into() } else { cause.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

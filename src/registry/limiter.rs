@@ -47,9 +47,7 @@ impl Limiter {
 
     /// Takes one request's worth, or says how long to wait first.
     pub fn take(&self) -> Result<(), Duration> {
-        if let Some(wait) = self.closed_for() {
-            return Err(wait);
-        }
+        self.open()?;
         match self.bucket.as_ref().map(RateLimiter::check) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
@@ -63,9 +61,11 @@ impl Limiter {
         *closed = Some(closed.map_or(until, |old| old.max(until)));
     }
 
-    fn closed_for(&self) -> Option<Duration> {
+    /// Takes nothing: whether the registry wants silence, and for how long still.
+    pub fn open(&self) -> Result<(), Duration> {
         let closed = self.closed_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        closed.map(|until| until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
+        let wait = closed.map(|until| until.saturating_duration_since(Instant::now()));
+        wait.filter(|wait| !wait.is_zero()).map_or(Ok(()), Err)
     }
 }
 

@@ -12,7 +12,7 @@ pub mod metadata;
 pub mod session;
 pub mod transport;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -34,7 +34,7 @@ pub struct Wanted {
 }
 
 /// A client that a registry has told us about.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// The client id.
     pub client_id: String,
@@ -50,8 +50,25 @@ pub struct Client {
     pub document: Document,
 }
 
+/// Shows no credential: neither ours, nor what a registry may have put into a member or a URL of its own.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |name: &str| Field::ALL.iter().any(|field| field.wire_name() == name);
+        let document: BTreeMap<&str, Option<&serde_json::Value>> =
+            self.document.iter().map(|(name, value)| (name.as_str(), known(name).then_some(value))).collect();
+        f.debug_struct("Client")
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret)
+            .field("client_secret_expires_at", &self.client_secret_expires_at)
+            .field("registered_at", &self.registered_at)
+            .field("management", &self.management)
+            .field("document", &document)
+            .finish()
+    }
+}
+
 /// How a registered client is managed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Management {
     /// By a token of its own (RFC 7592).
     Token {
@@ -62,6 +79,17 @@ pub enum Management {
     },
     /// Not at all, and why.
     None(String),
+}
+
+impl fmt::Debug for Management {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token { uri, .. } => {
+                f.debug_tuple("Token").field(&uri.origin().ascii_serialization()).finish()
+            }
+            Self::None(why) => f.debug_tuple("None").field(why).finish(),
+        }
+    }
 }
 
 /// Where clients are registered.

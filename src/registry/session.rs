@@ -103,6 +103,8 @@ impl Session {
 
     /// Sends one request whose turn was taken by [`Session::pace`] and that must not be repeated blindly.
     pub async fn send_prepared(&self, operation: &'static str, request: Request) -> Result<Response, Error> {
+        // Another request may have been told to wait since then.
+        wait_for(|| self.limiter.open()).await?;
         self.exchange(operation, request).await.map_err(|error| match error {
             TransportError::NotSent(why) => Error::new(Kind::Unavailable, why),
             TransportError::Interrupted(why) => Error::new(Kind::Ambiguous, why),
@@ -130,18 +132,13 @@ impl Session {
 
     /// Waits for this request's turn, or says how long that would take.
     pub async fn pace(&self) -> Result<(), Error> {
+        // Before the breaker: its one trial is not for a request that may not go.
+        wait_for(|| self.limiter.open()).await?;
         self.breaker.admit().map_err(|wait| {
             let why = "the registry has not answered several times in a row and is left alone for a moment";
             Error::new(Kind::Throttled(wait), why)
         })?;
-        while let Err(wait) = self.limiter.take() {
-            if wait > LONGEST_WAIT {
-                let why = "the registry asked for fewer requests, or rateLimit is used up";
-                return Err(Error::new(Kind::Throttled(wait), why));
-            }
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
+        wait_for(|| self.limiter.take()).await
     }
 
     fn obey(&self, reply: Response) -> Result<Response, Error> {
@@ -164,6 +161,18 @@ impl Session {
             _ => Ok(reply),
         }
     }
+}
+
+/// Waits for a turn, unless that takes long.
+async fn wait_for(turn: impl Fn() -> Result<(), Duration>) -> Result<(), Error> {
+    while let Err(wait) = turn() {
+        if wait > LONGEST_WAIT {
+            let why = "the registry asked for fewer requests, or rateLimit is used up";
+            return Err(Error::new(Kind::Throttled(wait), why));
+        }
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is rare and falls back to the default.
