@@ -15,7 +15,7 @@ use super::{
     Client, Management, Registry, Wanted,
     error::{Error, Kind, quote},
     metadata::{Capabilities, ClientMetadata, Document, Field},
-    session::Session,
+    session::{Endpoints, Session},
     transport::{Authorization, Body, Request, Response},
 };
 use crate::api::{DynamicRegistration as Settings, WebUri};
@@ -36,13 +36,6 @@ const SERVER_ONLY: [&str; 5] = [
 const DOCUMENT_LIMIT: usize = 256 * 1024;
 /// As much as the status of an object can hold.
 const CLIENT_ID_LIMIT: usize = 1024;
-
-/// The endpoints of an authorization server.
-#[derive(Clone, Debug)]
-pub struct Endpoints {
-    registration: Url,
-    token: Option<Url>,
-}
 
 /// The driver.
 pub struct DynamicRegistration {
@@ -449,7 +442,8 @@ impl Registry for DynamicRegistration {
             200..=299 | 404 | 410 => Ok(()),
             _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await.map(drop),
             300..=399 => Err(redirected(&reply, "the deregistration")),
-            403 | 405 | 501 => Err(Error::new(
+            // A 403 may be a firewall's mood: it is tried again as long as a deletion may take.
+            405 | 501 => Err(Error::new(
                 Kind::Unsupported,
                 format!(
                     "the registry does not let the client be removed (it answered {})",

@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use tokio::time::Instant;
+use url::Url;
 
 use super::{
     breaker::Breaker,
@@ -43,11 +44,20 @@ pub struct Session {
     metrics: Arc<Metrics>,
 }
 
+/// The endpoints of an authorization server, as far as it may be sent credentials there.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Where clients are registered (RFC 7591 section 3).
+    pub registration: Url,
+    /// Where tokens are issued (RFC 6749 section 3.2).
+    pub token: Option<Url>,
+}
+
 /// What was learned about a registry. Losing it costs a request or a repair, never a client.
 #[derive(Default)]
 pub struct Learned {
     /// The endpoints that its metadata named, and when they were read.
-    pub endpoints: Option<(Instant, super::dynamic_registration::Endpoints)>,
+    pub endpoints: Option<(Instant, Endpoints)>,
     /// The fields that some read has shown: only their absence can be told from a lossy read.
     pub shown: BTreeSet<Field>,
     /// Whether a read has returned a new registration token (RFC 7592 section 3).
