@@ -67,6 +67,7 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     let listener = server::bind(arguments.listen)
         .await
         .map_err(|source| Error::Listen { address: arguments.listen, source })?;
+    let listen = listener.local_addr().unwrap_or(arguments.listen);
     let stop = stop_signal().map_err(Error::Signals)?;
     let watches = controller::watches(&kube, &arguments.namespaces);
     let metrics = Arc::new(Metrics::new());
@@ -96,7 +97,7 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     let server = tokio::spawn(server::serve(listener, surface));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = %arguments.listen,
+        %listen,
         namespaces = ?arguments.namespaces,
         operator_namespace = arguments.operator_namespace,
         "started"

@@ -1,4 +1,4 @@
-//! What the operator is told at start: one flag or environment variable each. `--help` is the documentation.
+//! What the operator is told at start: one flag and one environment variable each. `--help` is the documentation.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,41 +15,41 @@ use crate::{api, telemetry::LogFormat};
 pub struct Arguments {
     /// The namespace of the operator. Its records of clients, which hold their credentials, are kept there: nobody else
     /// should read Secrets in it. Its UID names this installation
-    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "oauth-operator")]
+    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACE", default_value = "oauth-operator")]
     pub operator_namespace: String,
 
     /// Serve these namespaces only, separated by commas; then no cluster-wide right is needed and no ClusterOAuthRegistry is
     /// seen. Left out: all namespaces
-    #[arg(long, env = "NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
     pub namespaces: Vec<String>,
 
     /// Where /livez, /readyz and /metrics are served
-    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
     /// How many clients are worked on at once. More than 8 may draw 429 from the API server's priority and fairness
-    #[arg(long, env = "CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
+    #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub concurrency: u16,
 
     /// After a registration with unknown outcome: how long until the lost request must be over. Never shorter than the
     /// registry's own timeout
-    #[arg(long, env = "SETTLE_TIME", default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_SETTLE_TIME", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub settle_time: Duration,
 
     /// How long a deletion may try to tell the registry before it ends without, with an event, a metric and the record kept
-    #[arg(long, env = "DELETION_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_DELETION_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
     pub deletion_timeout: Duration,
 
     /// How long running passes may take to end after SIGTERM. Keep terminationGracePeriodSeconds above it
-    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_SHUTDOWN_TIMEOUT", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub shutdown_timeout: Duration,
 
     /// How log lines look
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Which log lines are written, for example `debug` or `info,kube=debug`
-    #[arg(long, env = "LOG", default_value = "info", value_name = "FILTER")]
+    /// Which log lines are written, for example `debug` or `info,oauth_operator=debug`
+    #[arg(long, env = "OAUTH_OPERATOR_LOG", default_value = "info,kube_runtime=warn", value_name = "FILTER")]
     pub log: String,
 }
 

@@ -265,7 +265,7 @@ pub struct Jwk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub x: Option<String>,
-    /// The second coordinate of an EC key.
+    /// The second coordinate of an EC key. In YAML its name wants quotes (`"y"`): bare, it means true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub y: Option<String>,

@@ -104,10 +104,9 @@ impl Session {
     /// Sends one request at the registry's pace. It may be repeated when nobody knows its outcome.
     pub async fn send(&self, operation: &'static str, request: Request) -> Result<Response, Error> {
         self.pace().await?;
+        let origin = request.url.origin().ascii_serialization();
         self.exchange(operation, request).await.map_err(|error| match error {
-            TransportError::NotSent(why) | TransportError::Interrupted(why) => {
-                Error::new(Kind::Unavailable, why)
-            }
+            TransportError::NotSent(why) | TransportError::Interrupted(why) => unreachable(&origin, &why),
         })?
     }
 
@@ -115,8 +114,9 @@ impl Session {
     pub async fn send_prepared(&self, operation: &'static str, request: Request) -> Result<Response, Error> {
         // Another request may have been told to wait since then.
         wait_for(|| self.limiter.open()).await?;
+        let origin = request.url.origin().ascii_serialization();
         self.exchange(operation, request).await.map_err(|error| match error {
-            TransportError::NotSent(why) => Error::new(Kind::Unavailable, why),
+            TransportError::NotSent(why) => unreachable(&origin, &why),
             TransportError::Interrupted(why) => Error::new(Kind::Ambiguous, why),
         })?
     }
@@ -183,6 +183,11 @@ async fn wait_for(turn: impl Fn() -> Result<(), Duration>) -> Result<(), Error> 
         tokio::time::sleep(wait).await;
     }
     Ok(())
+}
+
+fn unreachable(origin: &str, why: &str) -> Error {
+    let summary = format!("{origin} does not answer ({why}): look at the registry and at the way to it");
+    Error::new(Kind::Unavailable, summary)
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is rare and falls back to the default.
