@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::ListParams};
 
 use crate::{
-    api::OAuthClient,
+    api::{OAuthClient, annotations},
     reconcile::{
         Context, PassError, call,
         record::{self, Owner, Record},
@@ -35,7 +35,7 @@ async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError
     let mut page = ListParams::default().labels(record::LABEL).limit(PAGE);
     loop {
         let found = call("list the records", records.list(&page)).await?;
-        for secret in &found.items {
+        for secret in found.items.iter().filter(|secret| is_ours(context, secret)) {
             let Ok(record) = Record::read(secret) else { continue };
             let served = namespaces.is_empty() || namespaces.contains(&record.owner.namespace);
             if served && record.released.is_none() {
@@ -47,6 +47,16 @@ async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError
             None => return Ok(()),
         }
     }
+}
+
+/// A record that was copied from another cluster speaks of clients that live there.
+fn is_ours(context: &Context, secret: &Secret) -> bool {
+    secret
+        .metadata
+        .annotations
+        .iter()
+        .flatten()
+        .any(|(name, value)| name == annotations::INSTALLATION && *value == context.installation)
 }
 
 async fn settle(context: &Context, record: &Record) -> Result<(), PassError> {
@@ -67,9 +77,11 @@ async fn settle(context: &Context, record: &Record) -> Result<(), PassError> {
     remove_record(context, record).await
 }
 
-/// A live read: only the API server's own word counts before something is destroyed.
+/// A live read: only the API server's own word counts before something is destroyed. The list tells an object that is gone from
+/// a kind that is.
 async fn lives(context: &Context, owner: &Owner) -> Result<bool, PassError> {
     let clients: Api<OAuthClient> = Api::namespaced(context.kube.clone(), &owner.namespace);
+    call("list OAuthClients", clients.list_metadata(&ListParams::default().limit(1))).await?;
     let found = call("read the OAuthClient", clients.get_metadata_opt(&owner.name)).await?;
     Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(owner.uid.as_str())))
 }

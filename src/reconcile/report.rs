@@ -83,23 +83,17 @@ fn log(facts: &Facts, end: &Step) {
     match end {
         Step::Settled => tracing::debug!(namespace, name, "settled"),
         Step::Wait(why, after) => {
-            tracing::info!(namespace, name, reason = why.reason, message = why.message, ?after, "waiting");
+            tracing::info!(namespace, name, reason = why.reason, ?after, "{}", why.message);
         }
         Step::Refuse(why) => {
-            tracing::info!(namespace, name, reason = why.reason, message = why.message, "refused");
+            tracing::info!(namespace, name, reason = why.reason, "{}", why.message);
         }
         Step::Fail(error) => {
-            tracing::warn!(
-                namespace,
-                name,
-                reason = error.kind.reason(),
-                message = error.summary,
-                "the registry failed"
-            );
+            tracing::warn!(namespace, name, reason = error.kind.reason(), "{}", error.summary);
         }
         Step::Do(effect) => tracing::error!(namespace, name, ?effect, "the pass did not come to an end"),
     }
     for note in &facts.progress.notes {
-        tracing::info!(namespace, name, reason = note.why.reason, message = note.why.message, "happened");
+        tracing::info!(namespace, name, reason = note.why.reason, "{}", note.why.message);
     }
 }

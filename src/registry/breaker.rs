@@ -19,16 +19,18 @@ pub struct Breaker(Mutex<State>);
 #[derive(Default)]
 struct State {
     failures: u32,
+    /// What was last said of a failure: the registry's state has one text, asked or not.
+    last: String,
     open_until: Option<Instant>,
 }
 
 impl Breaker {
-    /// Lets a request through, or says how long the registry is still left alone.
-    pub fn admit(&self) -> Result<(), Duration> {
+    /// Lets a request through, or says why the registry is still left alone.
+    pub fn admit(&self) -> Result<(), String> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match state.open_until {
-            Some(until) if until > now => Err(until - now),
+            Some(until) if until > now => Err(state.last.clone()),
             // Half open: this one goes, the others wait for what it finds.
             Some(_) => {
                 state.open_until = Some(now + pause(state.failures));
@@ -38,13 +40,15 @@ impl Breaker {
         }
     }
 
-    /// Notes whether the registry answered; any answer counts, but a 5xx.
-    pub fn note(&self, answered: bool) {
+    /// Notes that the registry answered; any answer counts, but a 5xx.
+    pub fn answered(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
+    /// Notes that it did not, and why.
+    pub fn failed(&self, why: &str) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered {
-            *state = State::default();
-            return;
-        }
+        why.clone_into(&mut state.last);
         state.failures += 1;
         if state.failures >= THRESHOLD {
             state.open_until = Some(Instant::now() + pause(state.failures));
@@ -66,17 +70,18 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..THRESHOLD {
             assert_eq!(breaker.admit(), Ok(()), "closed until the threshold");
-            breaker.note(false);
+            breaker.failed("refused");
         }
-        assert_eq!(breaker.admit(), Err(FIRST_PAUSE), "open");
+        assert_eq!(breaker.admit(), Err("refused".to_owned()), "open, for the reason that was last seen");
         tokio::time::advance(FIRST_PAUSE).await;
         assert_eq!(breaker.admit(), Ok(()), "one may try");
         assert!(breaker.admit().is_err(), "the others wait for what it finds");
-        breaker.note(false);
-        assert_eq!(breaker.admit(), Err(FIRST_PAUSE * 2), "a longer pause");
-        tokio::time::advance(FIRST_PAUSE * 2).await;
+        breaker.failed("refused");
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(breaker.admit().is_err(), "a longer pause");
+        tokio::time::advance(FIRST_PAUSE).await;
         assert_eq!(breaker.admit(), Ok(()));
-        breaker.note(true);
+        breaker.answered();
         assert!((0..10).all(|_| breaker.admit().is_ok()), "closed again");
     }
 }

@@ -127,15 +127,25 @@ impl Session {
         request: Request,
     ) -> Result<Result<Response, Error>, TransportError> {
         let began = Instant::now();
+        let origin = request.url.origin().ascii_serialization();
         let outcome = self.transport.send(request).await;
         let code = outcome.as_ref().map_or(0, |reply| reply.status.as_u16());
         self.metrics.registry_requests.get_or_create(&RequestLabels { operation, code }).inc();
         self.metrics.registry_request_seconds.observe(began.elapsed().as_secs_f64());
-        let answered = outcome.as_ref().is_ok_and(|reply| !reply.status.is_server_error());
-        self.breaker.note(answered);
-        if !answered {
-            // Asking for the endpoints again is a harmless way to find out whether the registry is back.
-            self.learned().endpoints = None;
+        let failure = match &outcome {
+            Ok(reply) if reply.status.is_server_error() => {
+                Some(unreachable(&origin, &format!("it answered {}", reply.status.as_u16())).summary)
+            }
+            Ok(_) => None,
+            Err(error) => Some(unreachable(&origin, &error.to_string()).summary),
+        };
+        match failure {
+            Some(why) => {
+                self.breaker.failed(&why);
+                // Asking for the endpoints again is a harmless way to find out whether the registry is back.
+                self.learned().endpoints = None;
+            }
+            None => self.breaker.answered(),
         }
         outcome.map(|reply| self.obey(reply))
     }
@@ -144,10 +154,7 @@ impl Session {
     pub async fn pace(&self) -> Result<(), Error> {
         // Before the breaker: its one trial is not for a request that may not go.
         wait_for(|| self.limiter.open()).await?;
-        self.breaker.admit().map_err(|wait| {
-            let why = "the registry has not answered several times in a row and is left alone for a moment";
-            Error::new(Kind::Throttled(wait), why)
-        })?;
+        self.breaker.admit().map_err(|why| Error::new(Kind::Unavailable, why))?;
         wait_for(|| self.limiter.take()).await
     }
 
