@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Peer, World, peer::INITIAL_ACCESS_TOKEN};
 
-/// A registry of the namespace, which looks for drift every 10 s and waits 1 s for an answer.
+/// A registry of the namespace, which looks for drift every 10 s and waits 2 s for an answer.
 pub fn registry(url: &str) -> Value {
     json!({
         "apiVersion": "oauth-operator.io/v1alpha1",
@@ -13,7 +13,7 @@ pub fn registry(url: &str) -> Value {
         "spec": {
             "insecureHttp": true,
             "driftInterval": "10s",
-            "timeout": "1s",
+            "timeout": "2s",
             "dynamicRegistration": {"issuer": url, "initialAccessTokenSecretRef": {"name": "initial-access-token"}},
         },
     })

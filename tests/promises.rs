@@ -15,6 +15,7 @@ mod lifecycle;
 mod manifests;
 mod misbehaving_registry;
 mod own_control_plane;
+mod replacement;
 mod secret;
 mod surface;
 mod thousand;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     intent::{Intent, Refusal},
@@ -190,17 +190,15 @@ impl Facts {
         self.record.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// The time since the intent was announced.
-    pub fn intent_age(&self, intent: &Intent) -> Duration {
-        let age: SignedDuration = self.now.duration_since(intent.at);
-        Duration::try_from(age).unwrap_or_default()
+    /// The time that has passed since then; none if a clock is ahead.
+    pub fn since(&self, then: Timestamp) -> Duration {
+        Duration::try_from(self.now.duration_since(then)).unwrap_or_default()
     }
 
     /// What is asked of whom, as a fingerprint: a final refusal stands until it changes.
     pub fn question(&self, known: &Known) -> String {
         let declared = serde_json::to_string(&self.declared()).unwrap_or_default();
-        let requested = self.client.metadata.annotations.as_ref().and_then(annotations::requested_at);
-        fingerprint(&(declared, &known.fingerprint, requested))
+        fingerprint(&(declared, &known.fingerprint, requested(&self.client)))
     }
 
     /// Compares what is declared with what the registry has, or had at our last write.
@@ -221,8 +219,42 @@ impl Facts {
         }
         let once_sent = state.applied.0.keys().chain(state.in_flight.iter().flat_map(|sent| sent.0.keys()));
         difference.to_reset = once_sent.filter(|field| declared.get(**field).is_none()).copied().collect();
+        difference.to_reset.sort();
         difference.to_reset.dedup();
         difference
+    }
+
+    /// Learns that another record stands where ours should: the same client is success; a client that only we know is a stray.
+    /// Credentials that an update or a look brought stay in hand as long as the record still holds those that we used for it.
+    /// Returns whether the pass may go on.
+    pub fn lose_the_race(&mut self, theirs: Result<Record, String>) -> bool {
+        match self.progress.in_hand.as_ref().map(|reply| reply.to) {
+            Some(Asked::Register) => {
+                let ours = self.progress.in_hand.take().map(|reply| reply.client);
+                let id = theirs.as_ref().ok().map(|record| record.client.client_id.as_str());
+                self.progress.stray = ours.filter(|client| Some(client.client_id.as_str()) != id);
+                let replaced = self.intent.as_ref().and_then(|intent| intent.replaces.as_deref());
+                let stands = replaced == theirs.as_ref().ok().map(|record| record.state.nonce.as_str());
+                if replaced.is_some() && stands && self.progress.stray.is_some() {
+                    let why = "the record changed meanwhile, so the new client is removed again";
+                    self.progress.refused = Some(Error::new(registry::Kind::Unavailable, why));
+                } else {
+                    self.progress.announced = false;
+                }
+                self.record = theirs.map(Some);
+                true
+            }
+            Some(Asked::Update | Asked::Look) => {
+                let used = |record: &Record| (record.client.client_id.clone(), record.secrets().concat());
+                let ours = self.record().map(used);
+                let same = theirs.as_ref().is_ok_and(|record| Some(used(record)) == ours);
+                if same {
+                    self.record = theirs.map(Some);
+                }
+                same
+            }
+            None => false,
+        }
     }
 
     /// The registry's document: as seen in this pass, or as answered to our last write. A field that no read has ever shown
@@ -250,6 +282,13 @@ impl Progress {
     pub fn warn(&mut self, reason: &str, message: impl Into<String>) {
         self.notes.push(Note { warning: true, why: Why::new(reason, message) });
     }
+}
+
+/// What people asked for by annotation, as far as a status can repeat it.
+pub fn requested(client: &OAuthClient) -> Option<String> {
+    const REPEATED: usize = 1024;
+    let asked = client.metadata.annotations.as_ref().and_then(annotations::requested_at)?;
+    Some(asked.chars().take(REPEATED).collect())
 }
 
 /// A short text that differs when the value differs. Not stable between versions of the operator; then we ask once more.

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use super::{
     Context, PassError, call,
-    facts::{Facts, Known, Progress, Why, fingerprint},
+    facts::{self, Facts, Known, Progress, Why, fingerprint},
     intent::Intent,
     record::{self, Record},
     secret,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{
         ClusterOAuthRegistry, DriftReads, DynamicRegistration, OAuthClient, OAuthRegistry,
-        RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri, annotations,
+        RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri,
     },
     registry::{self, Registry, Session, SessionKey, session},
 };
@@ -95,9 +95,9 @@ fn look_due(context: &Context, client: &OAuthClient, known: Option<&Known>) -> b
     let interval = known.map_or(DEFAULT_DRIFT_INTERVAL, |known| known.drift_interval);
     let status = client.status.as_ref();
     let unseen = status.map(|status| status.observed_generation) != client.metadata.generation;
-    let requested = client.metadata.annotations.as_ref().and_then(annotations::requested_at);
+    let requested = facts::requested(client);
     let unhandled =
-        requested.is_some() && requested != status.and_then(|s| s.last_handled_reconcile_at.as_deref());
+        requested.is_some() && requested != status.and_then(|s| s.last_handled_reconcile_at.clone());
     unseen || unhandled || context.looks.due(client.metadata.uid.as_deref().unwrap_or_default(), interval)
 }
 
@@ -147,9 +147,7 @@ fn known(session: &Session, driver: &dyn Registry, not_ready: Option<Why>) -> Kn
         issuer: driver.issuer(),
         capabilities: driver.capabilities(),
         unknown_outcome: dynamic.map_or(UnknownOutcome::default(), |d| d.unknown_outcome),
-        reads: dynamic.is_none_or(|d| d.drift_reads == DriftReads::Auto)
-            && !learned.reads_rotate
-            && !learned.reads_refused,
+        reads: dynamic.is_none_or(|d| d.drift_reads == DriftReads::Auto) && !learned.reads_rotate,
         shown: learned.shown.clone(),
         drift_interval: drift_interval(connection),
         fingerprint: fingerprint(&serde_json::to_string(connection).unwrap_or_default()),
@@ -250,6 +248,18 @@ async fn token(
         );
         Why::new("CredentialsNotFound", message)
     }))
+}
+
+/// Reads what a new registration needs for a client that has a record. Returns whether it is there.
+pub async fn may_register_again(context: &Context, pass: &mut Pass) -> Result<bool, PassError> {
+    let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) else { return Ok(false) };
+    let client = &pass.facts.client;
+    let key = session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default());
+    match token(context, &key, &session.connection, true).await? {
+        Ok(token) => pass.driver = Some(registry::open(session.clone(), token)?),
+        Err(why) => known.not_ready = Some(why),
+    }
+    Ok(known.not_ready.is_none())
 }
 
 /// A driver for a client whose registry object may be gone: the last session there was, or what the record knows.

@@ -35,9 +35,10 @@ use crate::{
     registry::{self, Retry, Sessions},
 };
 use backoff::{Backoff, jittered};
-use facts::Why;
+use facts::{Facts, Why};
 use gather::Pass;
 use next::{Effect, Step, next};
+use record::Record;
 
 /// More rounds than any pass needs; a pass that does not end is a bug, and says so.
 const ROUNDS: usize = 24;
@@ -236,7 +237,7 @@ async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassEr
     let end = match decide(context, &mut pass).await {
         Ok(step) => step,
         Err(PassError::Registry(error)) => Step::Fail(error),
-        Err(error) if error.is_definite() => Step::Wait(refused_by_kubernetes(&error), SOON),
+        Err(error) if error.is_definite() => Step::Wait(refused_by_kubernetes(&pass.facts, &error), SOON),
         Err(error) => {
             report::publish_notes(context, &pass.facts).await;
             return Err(error);
@@ -246,8 +247,10 @@ async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassEr
     Ok(outcome(context, &pass, &end))
 }
 
-/// Quota, policy, missing rights: somebody has to mend it, so it belongs into the status.
-fn refused_by_kubernetes(error: &PassError) -> Why {
+/// Quota, policy, missing rights: somebody has to mend it, so it belongs into the status. Policies may quote what they refuse.
+fn refused_by_kubernetes(facts: &Facts, error: &PassError) -> Why {
+    let secrets = facts.record().map(Record::secrets).unwrap_or_default();
+    let error = registry::error::quote(&error.to_string(), &secrets);
     Why::new(
         "KubernetesRefused",
         format!("{error}; check the operator's rights, quotas and admission policies"),
@@ -262,7 +265,9 @@ async fn decide(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
             Step::Do(effect) => effect,
             end => return Ok(end),
         };
-        if !hangs_together && !matches!(effect, Effect::Prepare | Effect::Look) {
+        // What a look brought is stored first of all, under the record's own version: nobody else has it.
+        let keeps_a_reply = pass.facts.progress.in_hand.is_some();
+        if !hangs_together && !keeps_a_reply && !matches!(effect, Effect::Prepare | Effect::Look) {
             if !gather::hangs_together(context, &pass.facts.client).await? {
                 return Err(PassError::Stale);
             }

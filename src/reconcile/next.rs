@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    facts::{Asked, Difference, Facts, InHand, Why, refusal, software_id},
-    intent::Intent,
+    facts::{Asked, Difference, Facts, InHand, Known, Why, refusal, software_id},
+    intent::{Intent, Suspect},
     record::{Owner, Record, Released, State},
     secret::{self, Found},
 };
 use crate::{
-    api::{DeletionPolicy, ReplacementPolicy, UnknownOutcome, annotations},
+    api::{
+        DeletionPolicy, ReplacementPolicy, UnknownOutcome, annotations,
+        conditions::{self, READY},
+    },
     registry::{Client, ClientMetadata, Error, Field, Kind, Management, Support, Wanted, metadata},
 };
 
@@ -44,6 +47,8 @@ pub enum Effect {
     NoteRefusal(Intent),
     /// Store the record.
     Store(Box<Record>),
+    /// Write our finalizer onto the object again.
+    AddFinalizer,
     /// Write the user's Secret.
     Publish,
     /// Look at the client.
@@ -70,12 +75,13 @@ pub enum Effect {
 type Rule = fn(&Facts) -> Option<Step>;
 
 /// The rules, in order.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     credentials_in_hand,
     stray_in_hand,
     refusal_in_hand,
     being_deleted,
     suspended,
+    finalizer_is_missing,
     record_unreadable,
     secret_is_foreign,
     secret_is_not_as_derived,
@@ -100,7 +106,7 @@ pub fn next(facts: &Facts) -> Step {
 fn credentials_in_hand(facts: &Facts) -> Option<Step> {
     let in_hand = facts.progress.in_hand.as_ref()?;
     let record = match (facts.record(), in_hand.to) {
-        (Some(record), Asked::Look) => looked(record, in_hand),
+        (Some(record), Asked::Look) => looked(facts, record, in_hand),
         (Some(record), Asked::Update) => updated(facts, record, in_hand),
         (record, _) => registered(facts, record, in_hand)?,
     };
@@ -124,6 +130,7 @@ fn registered(facts: &Facts, replaced: Option<&Record>, in_hand: &InHand) -> Opt
         in_flight: None,
         refused: None,
         not_cleared: Vec::new(),
+        secret_since: Some(facts.now),
         renewed_for: None,
     };
     let version = replaced.and_then(|record| record.version.clone());
@@ -131,25 +138,46 @@ fn registered(facts: &Facts, replaced: Option<&Record>, in_hand: &InHand) -> Opt
 }
 
 fn updated(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
-    let mut next = record.clone();
-    let applied = facts.declared();
-    let left = record.state.applied.0.iter().filter(|(field, _)| applied.get(**field).is_none());
-    let kept = left.filter(|(field, value)| {
-        metadata::shown(**field, &in_hand.client.document) == metadata::normal(**field, value)
-    });
-    next.state.not_cleared = kept.map(|(field, _)| *field).collect();
-    next.state.renewed_for = expiring(facts, record).or(record.state.renewed_for);
-    next.state.applied = applied;
+    let mut next = given(facts, record, in_hand);
+    next.state.applied = facts.declared();
+    next.state.not_cleared = not_cleared(record, &next);
+    // A secret that is near its end at once would be renewed for ever.
+    next.state.renewed_for = expiring(facts, &next).or(expiring(facts, record)).or(record.state.renewed_for);
     next.state.in_flight = None;
     next.state.refused = None;
+    next
+}
+
+/// Fields that left the spec, now or before, and that still have a value of ours.
+fn not_cleared(before: &Record, after: &Record) -> Vec<Field> {
+    let shown = |field: Field| metadata::shown(field, &after.client.document);
+    let sent = before.state.applied.0.iter().chain(before.state.in_flight.iter().flat_map(|sent| &sent.0));
+    let now = sent
+        .filter(|(field, value)| shown(**field) == metadata::normal(**field, value))
+        .map(|(field, _)| field);
+    let then = before.state.not_cleared.iter().filter(|field| !shown(**field).is_null());
+    let mut kept: Vec<Field> =
+        now.chain(then).filter(|field| after.state.applied.get(**field).is_none()).copied().collect();
+    kept.sort();
+    kept.dedup();
+    kept
+}
+
+/// The record with the client as a reply shows it.
+fn given(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
+    let mut next = record.clone();
     next.client = in_hand.client.clone();
+    if next.client.client_secret_expires_at != record.client.client_secret_expires_at {
+        next.state.secret_since = Some(facts.now);
+    }
     next
 }
 
 /// A look changes credentials only: the document stays what the registry answered to our last write.
-fn looked(record: &Record, in_hand: &InHand) -> Record {
-    let document = record.client.document.clone();
-    Record { client: Client { document, ..in_hand.client.clone() }, ..record.clone() }
+fn looked(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
+    let mut next = given(facts, record, in_hand);
+    next.client.document.clone_from(&record.client.document);
+    next
 }
 
 /// Who made a client that is not going to be used removes it while holding its token.
@@ -165,6 +193,7 @@ fn refusal_in_hand(facts: &Facts) -> Option<Step> {
     let noted = refusal(error, facts.question(known));
     if facts.record().is_some_and(|record| record.state.in_flight.is_some()) {
         let mut record = facts.record()?.clone();
+        record.state.renewed_for = expiring(facts, &record).or(record.state.renewed_for);
         record.state.in_flight = None;
         record.state.refused = Some(noted);
         return Some(Step::Do(Effect::Store(Box::new(record))));
@@ -195,7 +224,10 @@ fn being_deleted(facts: &Facts) -> Option<Step> {
     if facts.client.spec.deletion_policy == DeletionPolicy::Retain {
         return Some(Step::Do(match &facts.secret {
             // It must lose its owner before that is gone.
-            Found::Ours(secret) if !secret::wanted(&facts.client, record, &facts.installation).is(secret) => {
+            Found::Ours(secret)
+                if !given_up(facts)
+                    && !secret::wanted(&facts.client, record, &facts.installation).is(secret) =>
+            {
                 Effect::Publish
             }
             _ => Effect::Release(Released::Retained),
@@ -204,7 +236,7 @@ fn being_deleted(facts: &Facts) -> Option<Step> {
     if facts.progress.deregistered {
         return Some(Step::Do(Effect::DeleteRecord));
     }
-    if facts.annotation(annotations::ABANDON) == Some("true") {
+    if abandoned(facts) {
         return Some(Step::Do(Effect::Release(Released::Abandoned)));
     }
     Some(match &facts.progress.deregister_error {
@@ -216,18 +248,29 @@ fn being_deleted(facts: &Facts) -> Option<Step> {
     })
 }
 
+/// Somebody does not want to wait.
+fn abandoned(facts: &Facts) -> bool {
+    facts.annotation(annotations::ABANDON) == Some("true")
+}
+
+/// A deletion has taken long enough.
+fn given_up(facts: &Facts) -> bool {
+    abandoned(facts) || time_left(facts).is_none()
+}
+
 /// How long the registry may still be tried, `None` if no longer.
 pub fn time_left(facts: &Facts) -> Option<Duration> {
     let began = facts.client.metadata.deletion_timestamp.as_ref()?.0;
-    let passed = Duration::try_from(facts.now.duration_since(began)).unwrap_or_default();
-    facts.deletion_timeout.checked_sub(passed).filter(|left| !left.is_zero())
+    facts.deletion_timeout.checked_sub(facts.since(began)).filter(|left| !left.is_zero())
 }
 
 fn delete_without_record(facts: &Facts) -> Step {
     let in_flight =
         facts.intent.as_ref().filter(|intent| intent.refused.is_none() && !facts.progress.deregistered);
-    match in_flight.map(|intent| facts.intent_age(intent)) {
-        Some(age) if age < facts.settle => Step::Wait(
+    // Nothing is announced after the deletion began, whatever the clock said that wrote the intent.
+    let deleting = facts.client.metadata.deletion_timestamp.as_ref().map(|began| facts.since(began.0));
+    match in_flight.map(|intent| facts.since(intent.at).max(deleting.unwrap_or_default())) {
+        Some(age) if age < facts.settle && !abandoned(facts) => Step::Wait(
             Why::new(
                 "ResolvingOutcome",
                 "a registration may still be on its way; the deletion goes on when it must be over",
@@ -240,9 +283,7 @@ fn delete_without_record(facts: &Facts) -> Step {
 
 fn delete_with_broken_record(facts: &Facts, why: &str) -> Step {
     match time_left(facts) {
-        Some(left) if facts.annotation(annotations::ABANDON) != Some("true") => {
-            Step::Wait(unreadable(facts, why), left)
-        }
+        Some(left) if !abandoned(facts) => Step::Wait(unreadable(facts, why), left),
         _ => Step::Do(Effect::RemoveFinalizer),
     }
 }
@@ -252,6 +293,11 @@ fn suspended(facts: &Facts) -> Option<Step> {
     facts.client.spec.suspend.then(|| {
         Step::Refuse(Why::new("Suspended", "spec.suspend is set; nothing is done until it is taken away"))
     })
+}
+
+/// Whoever took the finalizer away would let the object go without its client.
+fn finalizer_is_missing(facts: &Facts) -> Option<Step> {
+    (facts.record().is_some() && !facts.finalized()).then_some(Step::Do(Effect::AddFinalizer))
 }
 
 /// Without the record nobody knows what the registry has: making another client would leak one.
@@ -337,29 +383,26 @@ fn registry_changed(facts: &Facts) -> Option<Step> {
 /// An announced registration that nobody saw the end of: it may have made a client whose secret nobody holds.
 fn outcome_unknown(facts: &Facts) -> Option<Step> {
     let known = facts.registry.as_ref().ok()?;
-    let intent =
-        facts.intent.as_ref().filter(|intent| intent.refused.is_none() && !facts.progress.announced)?;
+    let Some(intent) = &facts.intent else { return intent_is_lost(facts) };
+    if intent.refused.is_some() || facts.progress.announced {
+        return None;
+    }
     // An intent that replaces a record is unknown as long as the record bears the replaced nonce.
     match facts.record() {
         Some(record) if intent.replaces.as_deref() != Some(record.state.nonce.as_str()) => return None,
         _ => {}
     }
-    let age = facts.intent_age(intent);
+    let age = facts.since(intent.at);
     let released = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
     let may_retry = known.unknown_outcome == UnknownOutcome::Retry && intent.attempt < ATTEMPTS;
-    if age < facts.settle {
-        let why = Why::new(
-            "OutcomeUnknown",
-            unknown_message(facts, intent, "it is tried again when that request must be over"),
-        );
+    if (released || may_retry) && age < facts.settle {
+        let then = "it is tried again when that request must be over";
+        let why = Why::new("OutcomeUnknown", unknown_message(facts, intent, then));
         return Some(Step::Wait(why, facts.settle.saturating_sub(age)));
     }
     if released || may_retry {
-        let replaces = intent.replaces.clone();
-        return Some(prepare_then(
-            facts,
-            Effect::Announce(intent.next(facts.nonce.clone(), replaces, facts.now, released)),
-        ));
+        let next = intent.next(facts.nonce.clone(), intent.replaces.clone(), facts.now, released);
+        return Some(announce(facts, known, next));
     }
     let how = format!(
         "look at the registry for it, remove it if it is there, then: kubectl annotate oac {} -n {} {}={} --overwrite",
@@ -387,9 +430,6 @@ fn not_registered(facts: &Facts) -> Option<Step> {
     if facts.record().is_some() && !facts.progress.announced {
         return None;
     }
-    if let Some(why) = &known.not_ready {
-        return Some(Step::Wait(why.clone(), super::SOON));
-    }
     match &facts.intent {
         Some(intent) if facts.progress.announced && intent.refused.is_none() => {
             let already = facts.record().is_some_and(|record| record.state.nonce == intent.nonce);
@@ -397,25 +437,52 @@ fn not_registered(facts: &Facts) -> Option<Step> {
             let wanted = Wanted { metadata: facts.declared(), software_id };
             (!already).then_some(Step::Do(Effect::Register(wanted)))
         }
-        Some(Intent { refused: Some(refusal), .. })
-            if refusal.final_for.as_deref() == Some(facts.question(known).as_str()) =>
-        {
-            Some(Step::Refuse(refusal.into()))
-        }
-        Some(intent) => {
-            let next = intent.next(facts.nonce.clone(), None, facts.now, false);
-            Some(prepare_then(facts, Effect::Announce(next)))
-        }
+        Some(intent) => Some(refused(facts, known, intent).unwrap_or_else(|| {
+            announce(facts, known, intent.next(facts.nonce.clone(), None, facts.now, false))
+        })),
         None => {
             let first = Intent::first(facts.uid(), facts.nonce.clone(), None, facts.now);
-            Some(prepare_then(facts, Effect::Announce(first)))
+            Some(announce(facts, known, first))
         }
     }
 }
 
+/// A final refusal stands until something changes.
+fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
+    let refusal = intent.refused.as_ref()?;
+    (refusal.final_for.as_deref() == Some(facts.question(known).as_str()))
+        .then(|| Step::Refuse(refusal.into()))
+}
+
 /// Nothing is announced that could not be sent.
-fn prepare_then(facts: &Facts, effect: Effect) -> Step {
-    Step::Do(if facts.progress.prepared { effect } else { Effect::Prepare })
+fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
+    match &known.not_ready {
+        Some(why) => Step::Wait(why.clone(), super::SOON),
+        None if facts.progress.prepared => Step::Do(Effect::Announce(intent)),
+        None => Step::Do(Effect::Prepare),
+    }
+}
+
+/// Whoever removed the intent did not end what it announced; only a record of another client than status tells did.
+fn intent_is_lost(facts: &Facts) -> Option<Step> {
+    let status = facts.client.status.as_ref()?;
+    let ready = conditions::find(&status.conditions, READY)?;
+    let id = facts.record().map(|record| &record.client.client_id);
+    let ended = id.is_some() && id != status.client_id.as_ref();
+    let released = facts.annotation(annotations::RESUME) == Some(facts.uid());
+    (ready.reason == "OutcomeUnknown" && !ended && !released).then(|| {
+        let how = format!(
+            "a registration may or may not have made a client, and the annotation {} that named it was removed; look at the \
+             registry for {:?}, remove what is there, then: kubectl annotate oac {} -n {} {}={} --overwrite",
+            annotations::INTENT,
+            software_id(&facts.client, "…"),
+            facts.client.metadata.name.as_deref().unwrap_or_default(),
+            facts.client.metadata.namespace.as_deref().unwrap_or_default(),
+            annotations::RESUME,
+            facts.uid()
+        );
+        Step::Refuse(Why::new("OutcomeUnknown", how))
+    })
 }
 
 fn time_to_look(facts: &Facts) -> Option<Step> {
@@ -439,21 +506,31 @@ fn client_is_gone(facts: &Facts) -> Option<Step> {
                 record.client.client_id
             ),
         ))),
-        ReplacementPolicy::WhenGone => {
-            if let Some(why) = &known.not_ready {
-                return Some(Step::Wait(why.clone(), super::SOON));
+        ReplacementPolicy::WhenGone => Some(match &facts.intent {
+            // Attempts to replace this very client count on.
+            Some(intent) if intent.replaces.as_ref() == Some(&record.state.nonce) => {
+                refused(facts, known, intent).unwrap_or_else(|| {
+                    let replaces = intent.replaces.clone();
+                    announce(facts, known, intent.next(facts.nonce.clone(), replaces, facts.now, false))
+                })
             }
-            let replaces = Some(record.state.nonce.clone());
-            let intent = match &facts.intent {
-                Some(intent) => Intent {
-                    suspects: intent.suspects.clone(),
-                    ..Intent::first(facts.uid(), facts.nonce.clone(), replaces, facts.now)
-                },
-                None => Intent::first(facts.uid(), facts.nonce.clone(), replaces, facts.now),
-            };
-            Some(prepare_then(facts, Effect::Announce(intent)))
-        }
+            Some(intent) => announce(facts, known, replacing(facts, record, intent.suspects.clone())),
+            None => announce(facts, known, replacing(facts, record, Vec::new())),
+        }),
     }
+}
+
+/// A first attempt to replace a client. Credentials that a lost reply may have changed, or that time has ended, are poor
+/// witnesses of its end: then it is a suspect.
+fn replacing(facts: &Facts, record: &Record, mut suspects: Vec<Suspect>) -> Intent {
+    let nonce = &record.state.nonce;
+    let poor = record.state.in_flight.is_some()
+        || record.client.client_secret_expires_at.is_some_and(|end| end <= facts.now);
+    if poor {
+        suspects.push(Suspect { nonce: nonce.clone(), at: record.client.registered_at.unwrap_or(facts.now) });
+    }
+    let first = Intent::first(facts.uid(), facts.nonce.clone(), Some(nonce.clone()), facts.now);
+    Intent { suspects, ..first }
 }
 
 /// Writes what differs: announced in the record first, because the reply may bring new credentials.
@@ -523,7 +600,8 @@ fn no_secret_or_expired(facts: &Facts) -> Option<Step> {
 fn expiring(facts: &Facts, record: &Record) -> Option<jiff::Timestamp> {
     const MARGIN: i64 = 24 * 3600;
     let end = record.client.client_secret_expires_at?;
-    let life = record.client.registered_at.map_or(3 * MARGIN, |start| end.duration_since(start).as_secs());
+    let since = record.state.secret_since.or(record.client.registered_at);
+    let life = since.map_or(3 * MARGIN, |start| end.duration_since(start).as_secs());
     let left = end.duration_since(facts.now).as_secs();
     (left < MARGIN.min(life / 3)).then_some(end)
 }

@@ -75,6 +75,9 @@ pub struct State {
     /// An update that the registry refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
+    /// When we were given a secret that expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_since: Option<Timestamp>,
     /// The end of the secret's life for which an update was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_for: Option<Timestamp>,
@@ -176,6 +179,15 @@ impl Record {
         Ok(data)
     }
 
+    /// What must stand in no text.
+    pub fn secrets(&self) -> Vec<&str> {
+        let token = match &self.client.management {
+            Management::Token { token, .. } => Some(token),
+            Management::None(_) => None,
+        };
+        self.client.client_secret.iter().chain(token).map(ExposeSecret::expose_secret).collect()
+    }
+
     /// Reads a record back.
     ///
     /// # Errors
@@ -207,6 +219,13 @@ impl Record {
         let version = secret.metadata.resource_version.clone();
         Ok(Self { owner, client, state: stored.state, released, version })
     }
+}
+
+/// Whether a stored Secret says what we wanted to store. Its annotations count as far as they say that it was released.
+pub fn says(stored: &Secret, wanted: &Secret) -> bool {
+    let released =
+        |secret: &Secret| secret.metadata.annotations.as_ref()?.get(annotations::RELEASED).cloned();
+    stored.data == wanted.data && released(stored) == released(wanted)
 }
 
 fn management(uri: Option<String>, token: Option<String>, why: Option<String>) -> Result<Management, String> {
@@ -254,6 +273,7 @@ pub(crate) mod tests {
                 applied,
                 in_flight: None,
                 refused: None,
+                secret_since: None,
                 renewed_for: None,
                 not_cleared: vec![Field::LogoUri],
             },

@@ -29,10 +29,11 @@ const COMMIT_FOR: Duration = Duration::from_secs(45);
 /// Runs one effect.
 pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     match effect {
-        Effect::Prepare => prepare(pass).await,
+        Effect::Prepare => prepare(pass, context).await,
         Effect::Announce(intent) => announce(pass, context, &intent).await,
         Effect::Register(wanted) => register(pass, &wanted).await,
-        Effect::NoteRefusal(intent) => annotate(pass, context, &intent).await,
+        Effect::NoteRefusal(intent) => note_refusal(pass, context, &intent).await,
+        Effect::AddFinalizer => add_finalizer(pass, context).await,
         Effect::Store(record) => store(pass, context, *record).await,
         Effect::Publish => publish(pass, context).await,
         Effect::Look => look(pass, context).await,
@@ -51,7 +52,10 @@ fn driver(pass: &Pass) -> Result<&dyn Registry, PassError> {
         .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
 }
 
-async fn prepare(pass: &mut Pass) -> Result<(), PassError> {
+async fn prepare(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    if pass.facts.record().is_some() && !gather::may_register_again(context, pass).await? {
+        return Ok(());
+    }
     driver(pass)?.prepare().await?;
     pass.facts.progress.prepared = true;
     Ok(())
@@ -72,20 +76,69 @@ async fn announce(pass: &mut Pass, context: &Context, intent: &Intent) -> Result
     Ok(())
 }
 
+/// What became of an attempt stays true when somebody has changed the object meanwhile; only then nothing else is.
+async fn note_refusal(pass: &mut Pass, context: &Context, intent: &Intent) -> Result<(), PassError> {
+    match annotate(pass, context, intent).await {
+        Err(PassError::Stale) => {}
+        other => return other,
+    }
+    let live = gather::live(context, &pass.facts.client).await?;
+    if let Some(live) = live.filter(|live| Intent::of(live) == pass.facts.intent) {
+        pass.facts.client = live;
+        annotate(pass, context, intent).await?;
+    }
+    Err(PassError::Stale)
+}
+
 async fn annotate(pass: &mut Pass, context: &Context, intent: &Intent) -> Result<(), PassError> {
     let text = intent.to_text().map_err(|e| PassError::Internal(format!("the intent is no JSON: {e}")))?;
+    let metadata = json!({"annotations": {annotations::INTENT: text}, "finalizers": with_finalizer(pass)});
+    patch_metadata(pass, context, "announce the registration on the OAuthClient", metadata).await
+}
+
+fn with_finalizer(pass: &Pass) -> Vec<String> {
     let mut finalizers = pass.facts.client.metadata.finalizers.clone().unwrap_or_default();
     if !pass.facts.finalized() {
         finalizers.push(FINALIZER.into());
     }
-    let metadata = json!({"annotations": {annotations::INTENT: text}, "finalizers": finalizers});
-    patch_metadata(pass, context, "announce the registration on the OAuthClient", metadata).await
+    finalizers
+}
+
+async fn add_finalizer(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let metadata = json!({"finalizers": with_finalizer(pass)});
+    patch_metadata(pass, context, "hold on to the OAuthClient", metadata).await
 }
 
 async fn remove_finalizer(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let mut finalizers = pass.facts.client.metadata.finalizers.clone().unwrap_or_default();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
-    patch_metadata(pass, context, "let the OAuthClient go", json!({"finalizers": finalizers})).await
+    patch_metadata(pass, context, "let the OAuthClient go", json!({"finalizers": finalizers})).await?;
+    say_what_may_be_left(pass, context);
+    Ok(())
+}
+
+/// The last word about what nobody can look after any more.
+fn say_what_may_be_left(pass: &mut Pass, context: &Context) {
+    let facts = &mut pass.facts;
+    let registered = facts.client.status.as_ref().is_some_and(|status| status.client_id.is_some());
+    let open = facts.intent.as_ref().filter(|intent| match &facts.record {
+        _ if intent.refused.is_some() => false,
+        Ok(Some(record)) => intent.replaces.as_ref() == Some(&record.state.nonce),
+        _ => !facts.progress.deregistered && (intent.replaces.is_some() || !registered),
+    });
+    let message = match (&facts.record, open) {
+        (Err(why), _) => format!(
+            "the client may still be at the registry: its record {} cannot be read ({why}) and is kept",
+            record::name(facts.uid())
+        ),
+        (Ok(_), Some(intent)) => format!(
+            "nobody knows whether a registration made a client (software_id {}); nobody holds its secret",
+            super::facts::software_id(&facts.client, &intent.nonce)
+        ),
+        (Ok(_), None) => return,
+    };
+    context.metrics.abandoned.inc();
+    facts.progress.warn("Abandoned", message);
 }
 
 /// Every write to the object carries the `resourceVersion` of the pass.
@@ -127,11 +180,14 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
         .to_secret(&context.settings.operator_namespace, &context.installation)
         .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
     match commit(context, &secret).await {
-        Ok(stored) => {
+        Ok(Committed::Stored(stored)) => {
             stored_now(pass, context, record, &stored);
             Ok(())
         }
-        Err(PassError::Stale) => lost_the_race(pass, context, &record, made).await,
+        Ok(Committed::Taken(theirs)) => {
+            let theirs = Record::read(&theirs);
+            if pass.facts.lose_the_race(theirs) { Ok(()) } else { Err(PassError::Stale) }
+        }
         Err(error) if made && error.is_definite() => {
             let summary = format!("the record cannot be stored, so the new client is removed again: {error}");
             pass.facts.progress.refused = Some(Error::new(Kind::Unavailable, summary));
@@ -177,54 +233,52 @@ fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: &S
     facts.record = Ok(Some(record));
 }
 
-/// Somebody else stored a record first. The same client is success; another one means that ours is not going to be used. And
-/// where only the version moved on, our credentials are the newer ones as long as the stored token is the one we used.
-async fn lost_the_race(
-    pass: &mut Pass,
-    context: &Context,
-    ours: &Record,
-    made: bool,
-) -> Result<(), PassError> {
-    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
-    let found = call("read the record", records.get_opt(&record::name(&ours.owner.uid))).await?;
-    let Some(found) = found else { return Err(PassError::Stale) };
-    let theirs = Record::read(&found).map_err(PassError::Internal)?;
-    if made {
-        let in_hand = pass.facts.progress.in_hand.take();
-        if theirs.client.client_id != ours.client.client_id {
-            pass.facts.progress.stray = in_hand.map(|reply| reply.client);
-        }
-        pass.facts.record = Ok(Some(theirs));
-        return Ok(());
-    }
-    Err(PassError::Stale)
+/// How the write of a record ended.
+enum Committed {
+    /// It stands as we wrote it.
+    Stored(Secret),
+    /// Another one stands there.
+    Taken(Secret),
 }
 
 /// Writes the record until somebody says yes or no: an error in between says neither.
-async fn commit(context: &Context, secret: &Secret) -> Result<Secret, PassError> {
+async fn commit(context: &Context, secret: &Secret) -> Result<Committed, PassError> {
     let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
-    let name = secret.name_any();
     let started = tokio::time::Instant::now();
     let mut delay = Duration::from_millis(100);
+    let mut unsure = false;
     loop {
-        let outcome = match &secret.metadata.resource_version {
-            None => call("create the record", records.create(&PostParams::default(), secret)).await,
-            Some(_) => {
-                call("update the record", records.replace(&name, &PostParams::default(), secret)).await
-            }
-        };
-        match outcome {
+        match try_commit(&records, secret, unsure).await {
             Err(error) if error.is_transient() && started.elapsed() < COMMIT_FOR => {
                 tracing::warn!(%error, "the record is not stored yet; trying again");
+                unsure = true;
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(Duration::from_secs(5));
             }
-            // Our own write may have arrived although its answer did not.
-            Err(PassError::Stale) => {
-                let found = call("read the record", records.get_opt(&name)).await?;
-                return found.filter(|found| found.data == secret.data).ok_or(PassError::Stale);
-            }
             other => return other,
+        }
+    }
+}
+
+/// One try. What stands there decides after a conflict, and after a refusal too if an earlier try (`unsure`) may have arrived.
+async fn try_commit(records: &Api<Secret>, secret: &Secret, unsure: bool) -> Result<Committed, PassError> {
+    let name = secret.name_any();
+    let outcome = match &secret.metadata.resource_version {
+        None => call("create the record", records.create(&PostParams::default(), secret)).await,
+        Some(_) => call("update the record", records.replace(&name, &PostParams::default(), secret)).await,
+    };
+    let conflict = match outcome {
+        Ok(stored) => return Ok(Committed::Stored(stored)),
+        Err(PassError::Stale) => true,
+        Err(error) if unsure && error.is_definite() => false,
+        Err(error) => return Err(error),
+    };
+    match call("read the record", records.get_opt(&name)).await? {
+        Some(found) if record::says(&found, secret) => Ok(Committed::Stored(found)),
+        Some(found) if conflict => Ok(Committed::Taken(found)),
+        _ => {
+            let why = "it was refused, but an earlier try may still arrive".into();
+            Err(PassError::Kubernetes { what: "store the record", code: 0, why })
         }
     }
 }
@@ -240,7 +294,10 @@ async fn publish(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let (written, restored) = match &facts.secret {
         Found::Ours(found) => {
             let merged = wanted.over(found);
-            (call("update the Secret", secrets.replace(&name, &PostParams::default(), &merged)).await?, true)
+            match call("update the Secret", secrets.replace(&name, &PostParams::default(), &merged)).await {
+                Err(error) if error.is_not_found() => return Err(PassError::Stale),
+                written => (written?, true),
+            }
         }
         Found::Absent | Found::Foreign => {
             let new = wanted.create(&namespace, &name);
@@ -259,8 +316,11 @@ async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let known = pass.facts.record().map(|record| record.client.clone());
     let known = known.ok_or_else(|| PassError::Internal("a look without a record".into()))?;
     let seen = match driver(pass)?.observe(&known).await {
+        // It is still good for everything else. Whether it is so for its other clients, and for how long, nobody has said.
         Err(error) if error.kind == Kind::Unsupported => {
-            no_more_looks(pass);
+            tracing::debug!(%error, "the registry does not let this client be looked at");
+            context.looks.looked(pass.facts.uid());
+            pass.facts.look_due = false;
             return Ok(());
         }
         seen => seen?,
@@ -276,14 +336,6 @@ async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     }
     progress.seen = seen;
     Ok(())
-}
-
-/// A registry that lets nobody look is still good for everything else.
-fn no_more_looks(pass: &mut Pass) {
-    if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
-        session.learned().reads_refused = true;
-        known.reads = false;
-    }
 }
 
 fn learn_shown(pass: &mut Pass) {
@@ -373,7 +425,7 @@ async fn release(pass: &mut Pass, context: &Context, why: Released) -> Result<()
     let secret = record
         .to_secret(&context.settings.operator_namespace, &context.installation)
         .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
-    let stored = commit(context, &secret).await?;
+    let Committed::Stored(stored) = commit(context, &secret).await? else { return Err(PassError::Stale) };
     record.version = stored.metadata.resource_version;
     let kept = record::name(&record.owner.uid);
     match why {
@@ -398,6 +450,7 @@ async fn release(pass: &mut Pass, context: &Context, why: Released) -> Result<()
 async fn delete_record(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let record = pass.facts.record().ok_or_else(|| PassError::Internal("no record to delete".into()))?;
     remove_record(context, record).await?;
+    say_what_may_be_left(pass, context);
     pass.facts.record = Ok(None);
     Ok(())
 }

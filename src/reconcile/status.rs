@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    facts::{Facts, Why},
+    facts::{Facts, Why, requested},
     next::Step,
     record::Record,
     secret::Found,
 };
 use crate::{
     api::{
-        Condition, ConditionStatus, OAuthClientStatus, SecretRef, annotations,
+        Condition, ConditionStatus, OAuthClientStatus, SecretRef,
         conditions::{self, CREDENTIALS_STORED, READY, RECONCILING, REGISTERED, STALLED, SUSPENDED},
     },
     registry::{Kind, Retry},
@@ -37,7 +37,7 @@ pub fn status(facts: &Facts, end: &Step) -> OAuthClientStatus {
     let old = facts.client.status.clone().unwrap_or_default();
     let mut status = OAuthClientStatus {
         observed_generation: facts.client.metadata.generation.unwrap_or_default(),
-        last_handled_reconcile_at: handled(facts).or(old.last_handled_reconcile_at.clone()),
+        last_handled_reconcile_at: requested(&facts.client).or(old.last_handled_reconcile_at.clone()),
         conditions: old.conditions.clone(),
         ..old.clone()
     };
@@ -49,10 +49,6 @@ pub fn status(facts: &Facts, end: &Step) -> OAuthClientStatus {
     }
     judge(facts, end, &old, &mut status.conditions);
     status
-}
-
-fn handled(facts: &Facts) -> Option<String> {
-    facts.client.metadata.annotations.as_ref().and_then(annotations::requested_at).map(str::to_owned)
 }
 
 fn describe(status: &mut OAuthClientStatus, record: &Record) {
@@ -166,7 +162,12 @@ fn registered(
         return (if ready == ConditionStatus::Unknown { ready } else { ConditionStatus::False }, why.clone());
     }
     match conditions::find(&old.conditions, REGISTERED) {
-        Some(before) if ready != ConditionStatus::True && before.status != ConditionStatus::True => {
+        // What was last heard of the client is still so.
+        Some(before)
+            if ready != ConditionStatus::True
+                && before.status != ConditionStatus::True
+                && OF_THE_CLIENT.contains(&before.reason.as_str()) =>
+        {
             (before.status, Why::new(&before.reason, &before.message))
         }
         _ => {
