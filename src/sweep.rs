@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::ListParams};
 
 use crate::{
-    api::{OAuthClient, annotations},
+    api::{DeletionPolicy, OAuthClient, annotations},
     reconcile::{
         Context, PassError, call,
         record::{self, Owner, Record},
@@ -38,7 +38,9 @@ async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError
         for secret in found.items.iter().filter(|secret| is_ours(context, secret)) {
             let Ok(record) = Record::read(secret) else { continue };
             let served = namespaces.is_empty() || namespaces.contains(&record.owner.namespace);
-            if served && record.released.is_none() {
+            let retained =
+                record.released.is_some() || record.state.deletion_policy == DeletionPolicy::Retain;
+            if served && !retained {
                 settle(context, &record).await?;
             }
         }

@@ -60,12 +60,13 @@ async fn told_to_halt_it_waits_for_a_person_and_says_how_to_go_on() {
     let ready = condition(&halted, "Ready").unwrap();
     assert_eq!(ready["status"], "Unknown");
     let message = ready["message"].as_str().unwrap();
-    let command = message.split("kubectl ").nth(1).expect("the message holds the command that goes on");
-    assert_eq!(story.registry.clients().await.len(), 1, "nothing more was registered");
+    let clients = story.registry.clients().await;
+    assert_eq!(clients.len(), 1, "nothing more was registered");
+    let software_id = clients[0]["software_id"].as_str().unwrap();
+    assert!(message.contains(software_id), "the message names what to look for: {message}");
+    story.registry.lose(clients[0]["client_id"].as_str().unwrap()).await;
 
-    let arguments: Vec<&str> = command.split_whitespace().collect();
-    let outcome = story.world.cluster.kubectl(&arguments).await;
-    assert!(outcome.status.success(), "kubectl {command}: {outcome:?}");
+    story.types(message).await;
     story.comes_to_a_good_end("after the resume").await;
 }
 
@@ -141,11 +142,35 @@ impl Story {
             self.plan.describe()
         );
         assert!(suspects.len() <= 2, "{told}: attempts stay within their budget: {suspects:?}");
+        let message = condition(&object, "Ready").unwrap()["message"].as_str().unwrap();
         for client in clients.iter().filter(|client| client["client_id"] != id) {
             let software_id = client["software_id"].as_str().unwrap();
-            let message = condition(&object, "Ready").unwrap()["message"].as_str().unwrap();
             assert!(message.contains(software_id), "{told}: the orphan {software_id} is named in {message}");
         }
+        if !suspects.is_empty() {
+            self.a_person_looks_after_them(message).await;
+        }
+    }
+
+    /// Does what the message says.
+    async fn a_person_looks_after_them(&self, message: &str) {
+        self.types(message).await;
+        self.world
+            .wait_for(Kind::OAuthClient, "app", "the suspects are looked after", PATIENCE, |object| {
+                let ready = condition(object, "Ready").unwrap();
+                ready["status"] == "True"
+                    && suspects(object).is_empty()
+                    && !ready["message"].to_string().contains("earlier")
+            })
+            .await;
+    }
+
+    /// Types the command that a message ends with.
+    async fn types(&self, message: &str) {
+        let command = message.split("kubectl ").nth(1).expect("the message ends with a command");
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let outcome = self.world.cluster.kubectl(&arguments).await;
+        assert!(outcome.status.success(), "kubectl {command}: {outcome:?}");
     }
 }
 

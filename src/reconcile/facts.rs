@@ -311,6 +311,30 @@ pub fn software_id(client: &OAuthClient, nonce: &str) -> String {
     )
 }
 
+/// Orphans that may exist, counted and named.
+pub fn suspects(client: &OAuthClient, intent: Option<&Intent>) -> Option<String> {
+    let names: Vec<String> =
+        intent?.suspects.iter().map(|suspect| software_id(client, &suspect.nonce)).collect();
+    let count = names.len();
+    (count > 0).then(|| {
+        format!(
+            "{count} earlier attempt{} may have left a client of this name at the registry (software_id {})",
+            if count == 1 { "" } else { "s" },
+            names.join(", ")
+        )
+    })
+}
+
+/// The command by which a person says that what an attempt may have left behind was looked after.
+pub fn resume_command(client: &OAuthClient, value: &str) -> String {
+    format!(
+        "kubectl annotate oac {} -n {} {}={value} --overwrite",
+        client.metadata.name.as_deref().unwrap_or_default(),
+        client.metadata.namespace.as_deref().unwrap_or_default(),
+        annotations::RESUME
+    )
+}
+
 /// A refusal, as it is noted; final unless time alone may change the answer.
 pub fn refusal(error: &Error, question: String) -> Refusal {
     let is_final = error.kind.retry() == registry::Retry::OnChange;

@@ -66,8 +66,8 @@ impl Intent {
         Self { uid: uid.into(), nonce, replaces, attempt: 1, at, refused: None, suspects: Vec::new() }
     }
 
-    /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; `released` starts
-    /// the count again.
+    /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; unless a person has
+    /// looked and `released` it: then the count starts again.
     #[must_use]
     pub fn next(&self, nonce: String, replaces: Option<String>, at: Timestamp, released: bool) -> Self {
         let mut suspects = self.suspects.clone();
@@ -77,9 +77,15 @@ impl Intent {
             attempt += 1;
         }
         if released {
-            attempt = 1;
+            (attempt, suspects) = (1, Vec::new());
         }
         Self { uid: self.uid.clone(), nonce, replaces, attempt, at, refused: None, suspects }
+    }
+
+    /// The attempt after a person has looked after its suspects.
+    #[must_use]
+    pub fn looked_after(&self) -> Self {
+        Self { suspects: Vec::new(), ..self.clone() }
     }
 
     /// The attempt with its refusal noted.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    facts::{Asked, Difference, Facts, InHand, Known, Why, refusal, software_id},
+    facts::{Asked, Difference, Facts, InHand, Known, Why, refusal, resume_command, software_id, suspects},
     intent::{Intent, Suspect},
     record::{Owner, Record, Released, State},
     secret::{self, Found},
@@ -45,6 +45,8 @@ pub enum Effect {
     Register(Wanted),
     /// Write onto the object that the registry refused.
     NoteRefusal(Intent),
+    /// Write onto the object that a person has looked after suspected orphans.
+    Acknowledge(Intent),
     /// Store the record.
     Store(Box<Record>),
     /// Write our finalizer onto the object again.
@@ -75,7 +77,7 @@ pub enum Effect {
 type Rule = fn(&Facts) -> Option<Step>;
 
 /// The rules, in order.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 22] = [
     credentials_in_hand,
     stray_in_hand,
     refusal_in_hand,
@@ -84,11 +86,14 @@ const RULES: [Rule; 19] = [
     finalizer_is_missing,
     record_unreadable,
     secret_is_foreign,
+    record_is_behind,
     secret_is_not_as_derived,
     registry_not_usable,
     not_supported,
     registry_changed,
+    record_is_lost,
     outcome_unknown,
+    suspects_looked_after,
     not_registered,
     time_to_look,
     client_is_gone,
@@ -125,6 +130,7 @@ fn registered(facts: &Facts, replaced: Option<&Record>, in_hand: &InHand) -> Opt
         nonce: facts.intent.as_ref()?.nonce.clone(),
         origin: known.origin.clone(),
         registry: facts.client.spec.registry_ref.clone(),
+        deletion_policy: facts.client.spec.deletion_policy,
         issuer: known.issuer.clone(),
         applied: facts.declared(),
         in_flight: None,
@@ -309,7 +315,7 @@ fn unreadable(facts: &Facts, why: &str) -> Why {
     Why::new(
         "RecordUnreadable",
         format!(
-            "the operator's record Secret {} cannot be read: {why}. Restore it from a backup, or delete it and then this object",
+            "the operator's record Secret {} cannot be read: {why}. Restore it from a backup; or delete this object, and that Secret after it",
             super::record::name(facts.uid())
         ),
     )
@@ -328,6 +334,16 @@ fn secret_is_foreign(facts: &Facts) -> Option<Step> {
     })
 }
 
+/// The record knows the deletion policy, for an object that goes without a last word.
+fn record_is_behind(facts: &Facts) -> Option<Step> {
+    let mut record = facts.record()?.clone();
+    let policy = facts.client.spec.deletion_policy;
+    (record.state.deletion_policy != policy).then(|| {
+        record.state.deletion_policy = policy;
+        Step::Do(Effect::Store(Box::new(record)))
+    })
+}
+
 /// The user's Secret is derived from the record, whatever the registry does at the moment.
 fn secret_is_not_as_derived(facts: &Facts) -> Option<Step> {
     let record = facts.record()?;
@@ -340,7 +356,9 @@ fn secret_is_not_as_derived(facts: &Facts) -> Option<Step> {
 
 fn registry_not_usable(facts: &Facts) -> Option<Step> {
     let why = facts.registry.as_ref().err()?;
-    Some(Step::Wait(why.clone(), crate::reconcile::SLOWLY))
+    // Registries are watched; the labels of namespaces are not.
+    let after = if why.reason == "NamespaceNotAllowed" { super::SOON } else { super::SLOWLY };
+    Some(Step::Wait(why.clone(), after))
 }
 
 /// Nothing is dropped in silence: what the registry cannot do is said before any call.
@@ -369,15 +387,39 @@ fn not_supported(facts: &Facts) -> Option<Step> {
 /// A record knows its origin: its token goes nowhere else, and another registry's silence about the client proves nothing.
 fn registry_changed(facts: &Facts) -> Option<Step> {
     let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
-    (record.state.origin != known.origin).then(|| {
-        Step::Refuse(Why::new(
-            "RegistryChanged",
-            format!(
-                "the client was registered at {}, but the registry now points to {}: point it back, or delete this object and make a new one",
-                record.state.origin, known.origin
-            ),
-        ))
+    let other_issuer =
+        matches!((&record.state.issuer, &known.issuer), (Some(then), Some(now)) if then != now);
+    (record.state.origin != known.origin || other_issuer).then(|| {
+        let then = record.state.issuer.as_ref().unwrap_or(&record.state.origin);
+        let now = known.issuer.as_ref().unwrap_or(&known.origin);
+        let message = format!(
+            "the client was registered at {then}, but the registry now points to {now}: point it back, or delete this object and make a new one"
+        );
+        Step::Refuse(Why::new("RegistryChanged", message))
     })
+}
+
+/// Status names a client, so there was a record. Making another client beside it would leak one.
+fn record_is_lost(facts: &Facts) -> Option<Step> {
+    let id = facts.client.status.as_ref()?.client_id.as_ref()?;
+    let token = facts.intent.as_ref().map_or(facts.uid(), |intent| &intent.nonce);
+    let released = facts.annotation(annotations::RESUME) == Some(token);
+    (facts.record().is_none() && !facts.progress.announced && !released).then(|| {
+        let message = format!(
+            "the operator's record {} of client {id} is gone, and with it the token that manages the client; the Secret stays as it is. \
+             Restore the record from a backup; or remove the client at the registry, then have a new one: {}",
+            super::record::name(facts.uid()),
+            resume_command(&facts.client, token)
+        );
+        Step::Refuse(Why::new("RecordLost", message))
+    })
+}
+
+/// A person has looked at the registry for what earlier attempts may have left there.
+fn suspects_looked_after(facts: &Facts) -> Option<Step> {
+    let intent = facts.intent.as_ref().filter(|intent| !intent.suspects.is_empty())?;
+    let told = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
+    told.then(|| Step::Do(Effect::Acknowledge(intent.looked_after())))
 }
 
 /// An announced registration that nobody saw the end of: it may have made a client whose secret nobody holds.
@@ -404,13 +446,9 @@ fn outcome_unknown(facts: &Facts) -> Option<Step> {
         let next = intent.next(facts.nonce.clone(), intent.replaces.clone(), facts.now, released);
         return Some(announce(facts, known, next));
     }
-    let how = format!(
-        "look at the registry for it, remove it if it is there, then: kubectl annotate oac {} -n {} {}={} --overwrite",
-        facts.client.metadata.name.as_deref().unwrap_or_default(),
-        facts.client.metadata.namespace.as_deref().unwrap_or_default(),
-        annotations::RESUME,
-        intent.nonce
-    );
+    let earlier = suspects(&facts.client, Some(intent)).map(|text| format!("{text}; ")).unwrap_or_default();
+    let command = resume_command(&facts.client, &intent.nonce);
+    let how = format!("{earlier}look at the registry, remove what is there, then: {command}");
     Some(Step::Refuse(Why::new("OutcomeUnknown", unknown_message(facts, intent, &how))))
 }
 
@@ -473,13 +511,10 @@ fn intent_is_lost(facts: &Facts) -> Option<Step> {
     (ready.reason == "OutcomeUnknown" && !ended && !released).then(|| {
         let how = format!(
             "a registration may or may not have made a client, and the annotation {} that named it was removed; look at the \
-             registry for {:?}, remove what is there, then: kubectl annotate oac {} -n {} {}={} --overwrite",
+             registry for {:?}, remove what is there, then: {}",
             annotations::INTENT,
             software_id(&facts.client, "…"),
-            facts.client.metadata.name.as_deref().unwrap_or_default(),
-            facts.client.metadata.namespace.as_deref().unwrap_or_default(),
-            annotations::RESUME,
-            facts.uid()
+            resume_command(&facts.client, facts.uid())
         );
         Step::Refuse(Why::new("OutcomeUnknown", how))
     })

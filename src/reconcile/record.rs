@@ -14,7 +14,7 @@ use url::Url;
 
 use super::intent::Refusal;
 use crate::{
-    api::{RegistryRef, annotations},
+    api::{DeletionPolicy, RegistryRef, annotations},
     registry::{Client, ClientMetadata, Document, Field, Management},
 };
 
@@ -64,6 +64,9 @@ pub struct State {
     pub origin: String,
     /// The registry object.
     pub registry: RegistryRef,
+    /// What becomes of the client when its object goes, even without a last word.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
     /// The issuer, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
@@ -269,6 +272,7 @@ pub(crate) mod tests {
                 nonce: "nonce-1".into(),
                 origin: "https://as.example".into(),
                 registry: RegistryRef { kind: crate::api::RegistryKind::default(), name: "dev".into() },
+                deletion_policy: DeletionPolicy::Delete,
                 issuer: Some("https://as.example".into()),
                 applied,
                 in_flight: None,

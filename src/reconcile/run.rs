@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Context, PassError, call,
-    facts::{Asked, InHand},
+    facts::{self, Asked, InHand},
     gather::{self, Pass},
     intent::Intent,
     next::Effect,
@@ -33,6 +33,7 @@ pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(
         Effect::Announce(intent) => announce(pass, context, &intent).await,
         Effect::Register(wanted) => register(pass, &wanted).await,
         Effect::NoteRefusal(intent) => note_refusal(pass, context, &intent).await,
+        Effect::Acknowledge(intent) => annotate(pass, context, &intent).await,
         Effect::AddFinalizer => add_finalizer(pass, context).await,
         Effect::Store(record) => store(pass, context, *record).await,
         Effect::Publish => publish(pass, context).await,
@@ -68,7 +69,7 @@ async fn announce(pass: &mut Pass, context: &Context, intent: &Intent) -> Result
     if let Some(suspect) = intent.suspects.last().filter(|_| intent.attempt > 1) {
         let message = format!(
             "nobody knows whether an earlier registration made a client (software_id {}); registering again, attempt {}",
-            super::facts::software_id(&pass.facts.client, &suspect.nonce),
+            facts::software_id(&pass.facts.client, &suspect.nonce),
             intent.attempt
         );
         pass.facts.progress.warn("SuspectedOrphan", message);
@@ -133,9 +134,12 @@ fn say_what_may_be_left(pass: &mut Pass, context: &Context) {
         ),
         (Ok(_), Some(intent)) => format!(
             "nobody knows whether a registration made a client (software_id {}); nobody holds its secret",
-            super::facts::software_id(&facts.client, &intent.nonce)
+            facts::software_id(&facts.client, &intent.nonce)
         ),
-        (Ok(_), None) => return,
+        (Ok(_), None) => {
+            let message = facts::suspects(&facts.client, facts.intent.as_ref());
+            return message.into_iter().for_each(|message| facts.progress.warn("SuspectedOrphan", message));
+        }
     };
     context.metrics.abandoned.inc();
     facts.progress.warn("Abandoned", message);
@@ -368,7 +372,8 @@ async fn update(
         pass.facts.record().ok_or_else(|| PassError::Internal("an update without a record".into()))?;
     let mut base = record.client.clone();
     if let Some(seen) = &pass.facts.progress.seen {
-        base.document.clone_from(&seen.document);
+        // A read may be lossy; what the registry answered to our last write fills its gaps.
+        base.document.extend(seen.document.clone());
     }
     let outcome = driver(pass)?.update(&base, wanted, reset).await;
     context.looks.looked(pass.facts.uid());

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    facts::{Facts, Why, requested},
+    facts::{Facts, Why, requested, resume_command, suspects},
     next::Step,
     record::Record,
     secret::Found,
@@ -21,13 +21,14 @@ use crate::{
 const MESSAGE: usize = 1024;
 
 /// The reasons that speak of the client at the registry, not of the way there.
-const OF_THE_CLIENT: [&str; 8] = [
+const OF_THE_CLIENT: [&str; 9] = [
     "ClientGone",
     "ClientSecretExpired",
     "ManagementLost",
     "NoSecretIssued",
     "NotAsDeclared",
     "NotManageable",
+    "RecordLost",
     "RegistryChanged",
     "Rejected",
 ];
@@ -110,8 +111,11 @@ fn ready(facts: &Facts, end: &Step) -> (ConditionStatus, Why) {
             if let Some(fields) = not_cleared(facts) {
                 message = format!("{message}; the registry would not clear {fields}");
             }
-            if let Some(suspects) = suspects(facts) {
-                message = format!("{message}; {suspects}");
+            if let (Some(suspects), Some(intent)) =
+                (suspects(&facts.client, facts.intent.as_ref()), &facts.intent)
+            {
+                let then = resume_command(&facts.client, &intent.nonce);
+                message = format!("{message}; {suspects}: look after them there, then: {then}");
             }
             (ConditionStatus::True, Why::new("Ready", message))
         }
@@ -131,21 +135,6 @@ fn not_cleared(facts: &Facts) -> Option<String> {
     let fields = &facts.record()?.state.not_cleared;
     let names: Vec<&str> = fields.iter().map(|field| field.spec_name()).collect();
     (!names.is_empty()).then(|| names.join(", "))
-}
-
-/// Orphans that may exist, counted and named.
-fn suspects(facts: &Facts) -> Option<String> {
-    let suspects = &facts.intent.as_ref()?.suspects;
-    let names: Vec<String> =
-        suspects.iter().map(|suspect| super::facts::software_id(&facts.client, &suspect.nonce)).collect();
-    let count = names.len();
-    (count > 0).then(|| {
-        format!(
-            "{count} earlier attempt{} may have left a client of this name at the registry (software_id {})",
-            if count == 1 { "" } else { "s" },
-            names.join(", ")
-        )
-    })
 }
 
 fn registered(

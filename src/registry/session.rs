@@ -62,8 +62,6 @@ pub struct Learned {
     pub shown: BTreeSet<Field>,
     /// Whether a read has returned a new registration token (RFC 7592 section 3).
     pub reads_rotate: bool,
-    /// Whether the registry has refused to let clients be read.
-    pub reads_refused: bool,
 }
 
 /// How long a request may take at this registry.
