@@ -167,7 +167,8 @@ fn the_rules_do_no_io() {
 
 /// A unit test's file: `tests.rs`, or one in a folder `tests`.
 fn is_test(file: &Path) -> bool {
-    file.iter().any(|part| part == "tests" || part == "tests.rs")
+    let inside = file.strip_prefix(from_root("src")).unwrap();
+    inside.iter().any(|part| part == "tests" || part == "tests.rs")
 }
 
 fn files(folder: impl AsRef<Path>, ending: &str) -> Vec<std::path::PathBuf> {
