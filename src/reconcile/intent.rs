@@ -19,6 +19,9 @@ pub struct Intent {
     /// The nonce of the record that stays good until the new one is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// The client whose record was lost, and which a person gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
     /// Counts the attempts of which no one knows the outcome, this one included. From 1.
     pub attempt: u32,
     /// When the attempt was announced.
@@ -63,7 +66,8 @@ impl Intent {
 
     /// A first attempt.
     pub fn first(uid: &str, nonce: String, replaces: Option<String>, at: Timestamp) -> Self {
-        Self { uid: uid.into(), nonce, replaces, attempt: 1, at, refused: None, suspects: Vec::new() }
+        let (uid, suspects) = (uid.into(), Vec::new());
+        Self { uid, nonce, replaces, gave_up: None, attempt: 1, at, refused: None, suspects }
     }
 
     /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; unless a person has
@@ -79,7 +83,8 @@ impl Intent {
         if released {
             (attempt, suspects) = (1, Vec::new());
         }
-        Self { uid: self.uid.clone(), nonce, replaces, attempt, at, refused: None, suspects }
+        let (uid, gave_up) = (self.uid.clone(), self.gave_up.clone());
+        Self { uid, nonce, replaces, gave_up, attempt, at, refused: None, suspects }
     }
 
     /// The attempt after a person has looked after its suspects.
@@ -99,3 +104,6 @@ impl Intent {
         serde_json::to_string(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

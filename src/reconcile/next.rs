@@ -403,7 +403,8 @@ fn registry_changed(facts: &Facts) -> Option<Step> {
 fn record_is_lost(facts: &Facts) -> Option<Step> {
     let id = facts.client.status.as_ref()?.client_id.as_ref()?;
     let token = facts.intent.as_ref().map_or(facts.uid(), |intent| &intent.nonce);
-    let released = facts.annotation(annotations::RESUME) == Some(token);
+    let released = facts.annotation(annotations::RESUME) == Some(token)
+        || facts.intent.as_ref().is_some_and(|intent| intent.gave_up.as_ref() == Some(id));
     (facts.record().is_none() && !facts.progress.announced && !released).then(|| {
         let message = format!(
             "the operator's record {} of client {id} is gone, and with it the token that manages the client; the Secret stays as it is. \
@@ -437,8 +438,12 @@ fn outcome_unknown(facts: &Facts) -> Option<Step> {
     let age = facts.since(intent.at);
     let released = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
     let may_retry = known.unknown_outcome == UnknownOutcome::Retry && intent.attempt < ATTEMPTS;
-    if (released || may_retry) && age < facts.settle {
-        let then = "it is tried again when that request must be over";
+    if age < facts.settle {
+        let then = if may_retry {
+            "it is tried again when that request must be over"
+        } else {
+            "when that request must be over, somebody has to look"
+        };
         let why = Why::new("OutcomeUnknown", unknown_message(facts, intent, then));
         return Some(Step::Wait(why, facts.settle.saturating_sub(age)));
     }
@@ -494,6 +499,8 @@ fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
 
 /// Nothing is announced that could not be sent.
 fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
+    let named = facts.client.status.as_ref().and_then(|status| status.client_id.clone());
+    let intent = Intent { gave_up: named.filter(|_| facts.record().is_none()), ..intent };
     match &known.not_ready {
         Some(why) => Step::Wait(why.clone(), super::SOON),
         None if facts.progress.prepared => Step::Do(Effect::Announce(intent)),
@@ -640,3 +647,6 @@ fn expiring(facts: &Facts, record: &Record) -> Option<jiff::Timestamp> {
     let left = end.duration_since(facts.now).as_secs();
     (left < MARGIN.min(life / 3)).then_some(end)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

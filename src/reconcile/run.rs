@@ -19,7 +19,7 @@ use super::{
     secret::{self, Found},
 };
 use crate::{
-    api::{FINALIZER, OAuthClient, annotations},
+    api::{FINALIZER, OAuthClient, annotations, conditions},
     registry::{self, Client, ClientMetadata, Error, Field, Kind, Registry, Retry, Wanted},
 };
 
@@ -121,22 +121,29 @@ async fn remove_finalizer(pass: &mut Pass, context: &Context) -> Result<(), Pass
 /// The last word about what nobody can look after any more.
 fn say_what_may_be_left(pass: &mut Pass, context: &Context) {
     let facts = &mut pass.facts;
-    let registered = facts.client.status.as_ref().is_some_and(|status| status.client_id.is_some());
+    let status = facts.client.status.as_ref();
+    let named = status.and_then(|status| status.client_id.as_ref());
+    let lost = status
+        .and_then(|status| conditions::find(&status.conditions, conditions::READY))
+        .is_some_and(|ready| ready.reason == "RecordLost" && !facts.progress.deregistered);
     let open = facts.intent.as_ref().filter(|intent| match &facts.record {
         _ if intent.refused.is_some() => false,
         Ok(Some(record)) => intent.replaces.as_ref() == Some(&record.state.nonce),
-        _ => !facts.progress.deregistered && (intent.replaces.is_some() || !registered),
+        _ => !facts.progress.deregistered && (intent.replaces.is_some() || named.is_none()),
     });
-    let message = match (&facts.record, open) {
-        (Err(why), _) => format!(
+    let message = match (&facts.record, open, named) {
+        (Err(why), ..) => format!(
             "the client may still be at the registry: its record {} cannot be read ({why}) and is kept",
             record::name(facts.uid())
         ),
-        (Ok(_), Some(intent)) => format!(
+        (Ok(None), _, Some(id)) if lost => {
+            format!("client {id} may still be at the registry: its record is gone")
+        }
+        (Ok(_), Some(intent), _) => format!(
             "nobody knows whether a registration made a client (software_id {}); nobody holds its secret",
             facts::software_id(&facts.client, &intent.nonce)
         ),
-        (Ok(_), None) => {
+        (Ok(_), None, _) => {
             let message = facts::suspects(&facts.client, facts.intent.as_ref());
             return message.into_iter().for_each(|message| facts.progress.warn("SuspectedOrphan", message));
         }
@@ -371,8 +378,9 @@ async fn update(
     let record =
         pass.facts.record().ok_or_else(|| PassError::Internal("an update without a record".into()))?;
     let mut base = record.client.clone();
-    if let Some(seen) = &pass.facts.progress.seen {
-        // A read may be lossy; what the registry answered to our last write fills its gaps.
+    if let (Some(seen), Ok(known)) = (&pass.facts.progress.seen, &pass.facts.registry) {
+        // A read may be lossy: what no read has ever shown is as the registry answered to our last write.
+        base.document.retain(|member, _| !known.shown.iter().any(|field| field.wire_name() == member));
         base.document.extend(seen.document.clone());
     }
     let outcome = driver(pass)?.update(&base, wanted, reset).await;

@@ -194,3 +194,6 @@ fn replace<V: Clone>(map: &mut Option<BTreeMap<String, V>>, old: &[String], new:
         *map = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ fn condition(
 fn drop_conditions(conditions: &mut Vec<Condition>, types: &[&str]) {
     conditions.retain(|condition| !types.contains(&condition.type_.as_str()));
 }
+
+#[cfg(test)]
+mod tests;
