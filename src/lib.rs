@@ -9,7 +9,7 @@
 //! 1. A user applies an `OAuthClient`. Its types and the rules that the API server enforces are in [`api`].
 //! 2. [`controller`] watches clients and registries, and wakes one pass for a client that changed or is due.
 //! 3. A pass ([`reconcile`]) *gathers* what is known into [`Facts`](reconcile::facts::Facts), reads only. Then it asks
-//!    [`next`](reconcile::next) for one [`Step`](reconcile::next::Step) at a time: the first of an ordered list of small pure rules
+//!    [`next`](mod@reconcile::next) for one [`Step`](reconcile::next::Step) at a time: the first of an ordered list of small pure rules
 //!    that has something to say. [`run`](reconcile::run) runs that one effect and adds what it brought to the facts. When no rule
 //!    has anything to do any more, the verdict is *reported*: conditions, where they differ, and events.
 //! 4. To register a client, the pass writes finalizer and [`Intent`](reconcile::intent::Intent) onto the object, in one patch that

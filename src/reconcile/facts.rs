@@ -14,7 +14,7 @@ use crate::{
     registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, metadata},
 };
 
-/// What is known in a pass. The rules of [`super::next`] read it; [`super::run`] adds what it learns.
+/// What is known in a pass. The rules of [`mod@super::next`] read it; [`super::run`] adds what it learns.
 pub struct Facts {
     /// The time of the pass.
     pub now: Timestamp,

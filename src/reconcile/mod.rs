@@ -1,6 +1,6 @@
 //! One pass over one client: gather → (next → run)* → report.
 //!
-//! The rules of [`next`] decide everything and do nothing; [`run`] does one thing and decides nothing. A pass may end anywhere:
+//! The rules of [`mod@next`] decide everything and do nothing; [`run`] does one thing and decides nothing. A pass may end anywhere:
 //! every prefix of its effects is a state from which the next pass goes on.
 
 pub mod backoff;
