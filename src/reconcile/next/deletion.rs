@@ -1,0 +1,97 @@
+//! The rule by which a deletion ends: with the registry told, or after a bounded time without.
+
+use std::time::Duration;
+
+use super::{Effect, Step, unreadable};
+use crate::{
+    api::{DeletionPolicy, annotations},
+    reconcile::{
+        facts::{Facts, Why},
+        record::Released,
+        secret::{self, Found},
+    },
+    registry::Kind,
+};
+
+/// Deletion always ends: remote client, then record, then finalizer; or, after a bounded time, without the registry.
+pub(super) fn being_deleted(facts: &Facts) -> Option<Step> {
+    if !facts.deleting() {
+        return None;
+    }
+    if !facts.finalized() {
+        return Some(Step::Settled);
+    }
+    let record = match &facts.record {
+        Ok(Some(record)) => record,
+        Ok(None) => return Some(delete_without_record(facts)),
+        Err(why) => return Some(delete_with_broken_record(facts, why)),
+    };
+    if record.released.is_some() {
+        return Some(Step::Do(Effect::RemoveFinalizer));
+    }
+    if facts.client.spec.deletion_policy == DeletionPolicy::Retain {
+        return Some(Step::Do(match &facts.secret {
+            // It must lose its owner before that is gone.
+            Found::Ours(secret)
+                if !given_up(facts)
+                    && !secret::wanted(&facts.client, record, &facts.installation).is(secret) =>
+            {
+                Effect::Publish
+            }
+            _ => Effect::Release(Released::Retained),
+        }));
+    }
+    if facts.progress.deregistered {
+        return Some(Step::Do(Effect::DeleteRecord));
+    }
+    if abandoned(facts) {
+        return Some(Step::Do(Effect::Release(Released::Abandoned)));
+    }
+    Some(match &facts.progress.deregister_error {
+        None => Step::Do(Effect::Deregister),
+        Some(error) if error.kind == Kind::Unsupported || time_left(facts).is_none() => {
+            Step::Do(Effect::Release(Released::Abandoned))
+        }
+        Some(error) => Step::Fail(error.clone()),
+    })
+}
+
+/// Somebody does not want to wait.
+fn abandoned(facts: &Facts) -> bool {
+    facts.annotation(annotations::ABANDON) == Some("true")
+}
+
+/// A deletion has taken long enough.
+fn given_up(facts: &Facts) -> bool {
+    abandoned(facts) || time_left(facts).is_none()
+}
+
+/// How long the registry may still be tried, `None` if no longer.
+pub fn time_left(facts: &Facts) -> Option<Duration> {
+    let began = facts.client.metadata.deletion_timestamp.as_ref()?.0;
+    facts.deletion_timeout.checked_sub(facts.since(began)).filter(|left| !left.is_zero())
+}
+
+fn delete_without_record(facts: &Facts) -> Step {
+    let in_flight =
+        facts.intent.as_ref().filter(|intent| intent.refused.is_none() && !facts.progress.deregistered);
+    // Nothing is announced after the deletion began, whatever the clock said that wrote the intent.
+    let deleting = facts.client.metadata.deletion_timestamp.as_ref().map(|began| facts.since(began.0));
+    match in_flight.map(|intent| facts.since(intent.at).max(deleting.unwrap_or_default())) {
+        Some(age) if age < facts.settle && !abandoned(facts) => Step::Wait(
+            Why::new(
+                "ResolvingOutcome",
+                "a registration may still be on its way; the deletion goes on when it must be over",
+            ),
+            facts.settle.saturating_sub(age),
+        ),
+        _ => Step::Do(Effect::RemoveFinalizer),
+    }
+}
+
+fn delete_with_broken_record(facts: &Facts, why: &str) -> Step {
+    match time_left(facts) {
+        Some(left) if !abandoned(facts) => Step::Wait(unreadable(facts, why), left),
+        _ => Step::Do(Effect::RemoveFinalizer),
+    }
+}

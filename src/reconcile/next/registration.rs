@@ -1,0 +1,185 @@
+//! Rules about registrations: announced first, never repeated blindly, and replaced only where the client is provably gone.
+
+use super::{ATTEMPTS, Effect, Step};
+use crate::{
+    api::{
+        ReplacementPolicy, UnknownOutcome, annotations,
+        conditions::{self, READY},
+    },
+    reconcile::{
+        SOON,
+        facts::{Facts, Known, Why, resume_command, software_id, suspects},
+        intent::{Intent, Suspect},
+        record::{self, Record},
+    },
+    registry::Wanted,
+};
+
+/// Status names a client, so there was a record. Making another client beside it would leak one.
+pub(super) fn record_is_lost(facts: &Facts) -> Option<Step> {
+    let id = facts.client.status.as_ref()?.client_id.as_ref()?;
+    let token = facts.intent.as_ref().map_or(facts.uid(), |intent| &intent.nonce);
+    let released = facts.annotation(annotations::RESUME) == Some(token)
+        || facts.intent.as_ref().is_some_and(|intent| intent.gave_up.as_ref() == Some(id));
+    (facts.record().is_none() && !facts.progress.announced && !released).then(|| {
+        let message = format!(
+            "the operator's record {} of client {id} is gone, and with it the token that manages the client; the Secret stays as it is. \
+             Restore the record from a backup; or remove the client at the registry, then have a new one: {}",
+            record::name(facts.uid()),
+            resume_command(&facts.client, token)
+        );
+        Step::Refuse(Why::new("RecordLost", message))
+    })
+}
+
+/// A person has looked at the registry for what earlier attempts may have left there.
+pub(super) fn suspects_looked_after(facts: &Facts) -> Option<Step> {
+    let intent = facts.intent.as_ref().filter(|intent| !intent.suspects.is_empty())?;
+    let told = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
+    told.then(|| Step::Do(Effect::Acknowledge(intent.looked_after())))
+}
+
+/// An announced registration that nobody saw the end of: it may have made a client whose secret nobody holds.
+pub(super) fn outcome_unknown(facts: &Facts) -> Option<Step> {
+    let known = facts.registry.as_ref().ok()?;
+    let Some(intent) = &facts.intent else { return intent_is_lost(facts) };
+    if intent.refused.is_some() || facts.progress.announced {
+        return None;
+    }
+    // An intent that replaces a record is unknown as long as the record bears the replaced nonce.
+    match facts.record() {
+        Some(record) if intent.replaces.as_deref() != Some(record.state.nonce.as_str()) => return None,
+        _ => {}
+    }
+    let age = facts.since(intent.at);
+    let released = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
+    let may_retry = known.unknown_outcome == UnknownOutcome::Retry && intent.attempt < ATTEMPTS;
+    if age < facts.settle {
+        let then = if may_retry {
+            "it is tried again when that request must be over"
+        } else {
+            "when that request must be over, somebody has to look"
+        };
+        let why = Why::new("OutcomeUnknown", unknown_message(facts, intent, then));
+        return Some(Step::Wait(why, facts.settle.saturating_sub(age)));
+    }
+    if released || may_retry {
+        let next = intent.next(facts.nonce.clone(), intent.replaces.clone(), facts.now, released);
+        return Some(announce(facts, known, next));
+    }
+    let earlier = suspects(&facts.client, Some(intent)).map(|text| format!("{text}; ")).unwrap_or_default();
+    let command = resume_command(&facts.client, &intent.nonce);
+    let how = format!("{earlier}look at the registry, remove what is there, then: {command}");
+    Some(Step::Refuse(Why::new("OutcomeUnknown", unknown_message(facts, intent, &how))))
+}
+
+fn unknown_message(facts: &Facts, intent: &Intent, then: &str) -> String {
+    format!(
+        "attempt {} to register {:?} at {} may or may not have made a client (software_id {}); {then}",
+        intent.attempt,
+        facts.client.client_name(),
+        intent.at,
+        software_id(&facts.client, &intent.nonce)
+    )
+}
+
+/// Announce, then register.
+pub(super) fn not_registered(facts: &Facts) -> Option<Step> {
+    let known = facts.registry.as_ref().ok()?;
+    if facts.record().is_some() && !facts.progress.announced {
+        return None;
+    }
+    match &facts.intent {
+        Some(intent) if facts.progress.announced && intent.refused.is_none() => {
+            let already = facts.record().is_some_and(|record| record.state.nonce == intent.nonce);
+            let software_id = software_id(&facts.client, &intent.nonce);
+            let wanted = Wanted { metadata: facts.declared(), software_id };
+            (!already).then_some(Step::Do(Effect::Register(wanted)))
+        }
+        Some(intent) => Some(refused(facts, known, intent).unwrap_or_else(|| {
+            announce(facts, known, intent.next(facts.nonce.clone(), None, facts.now, false))
+        })),
+        None => {
+            let first = Intent::first(facts.uid(), facts.nonce.clone(), None, facts.now);
+            Some(announce(facts, known, first))
+        }
+    }
+}
+
+/// A final refusal stands until something changes.
+fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
+    let refusal = intent.refused.as_ref()?;
+    (refusal.final_for.as_deref() == Some(facts.question(known).as_str()))
+        .then(|| Step::Refuse(refusal.into()))
+}
+
+/// Nothing is announced that could not be sent.
+fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
+    let named = facts.client.status.as_ref().and_then(|status| status.client_id.clone());
+    let intent = Intent { gave_up: named.filter(|_| facts.record().is_none()), ..intent };
+    match &known.not_ready {
+        Some(why) => Step::Wait(why.clone(), SOON),
+        None if facts.progress.prepared => Step::Do(Effect::Announce(intent)),
+        None => Step::Do(Effect::Prepare),
+    }
+}
+
+/// Whoever removed the intent did not end what it announced; only a record of another client than status tells did.
+fn intent_is_lost(facts: &Facts) -> Option<Step> {
+    let status = facts.client.status.as_ref()?;
+    let ready = conditions::find(&status.conditions, READY)?;
+    let id = facts.record().map(|record| &record.client.client_id);
+    let ended = id.is_some() && id != status.client_id.as_ref();
+    let released = facts.annotation(annotations::RESUME) == Some(facts.uid());
+    (ready.reason == "OutcomeUnknown" && !ended && !released).then(|| {
+        let how = format!(
+            "a registration may or may not have made a client, and the annotation {} that named it was removed; look at the \
+             registry for {:?}, remove what is there, then: {}",
+            annotations::INTENT,
+            software_id(&facts.client, "…"),
+            resume_command(&facts.client, facts.uid())
+        );
+        Step::Refuse(Why::new("OutcomeUnknown", how))
+    })
+}
+
+/// The registry has provably lost the client.
+pub(super) fn client_is_gone(facts: &Facts) -> Option<Step> {
+    if !facts.progress.gone {
+        return None;
+    }
+    let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
+    match facts.client.spec.replacement_policy {
+        ReplacementPolicy::Never => Some(Step::Refuse(Why::new(
+            "ClientGone",
+            format!(
+                "the registry no longer has client {}; spec.replacementPolicy is Never: set WhenGone to have a new one, with a new id",
+                record.client.client_id
+            ),
+        ))),
+        ReplacementPolicy::WhenGone => Some(match &facts.intent {
+            // Attempts to replace this very client count on.
+            Some(intent) if intent.replaces.as_ref() == Some(&record.state.nonce) => {
+                refused(facts, known, intent).unwrap_or_else(|| {
+                    let replaces = intent.replaces.clone();
+                    announce(facts, known, intent.next(facts.nonce.clone(), replaces, facts.now, false))
+                })
+            }
+            Some(intent) => announce(facts, known, replacing(facts, record, intent.suspects.clone())),
+            None => announce(facts, known, replacing(facts, record, Vec::new())),
+        }),
+    }
+}
+
+/// A first attempt to replace a client. Credentials that a lost reply may have changed, or that time has ended, are poor
+/// witnesses of its end: then it is a suspect.
+fn replacing(facts: &Facts, record: &Record, mut suspects: Vec<Suspect>) -> Intent {
+    let nonce = &record.state.nonce;
+    let poor = record.state.in_flight.is_some()
+        || record.client.client_secret_expires_at.is_some_and(|end| end <= facts.now);
+    if poor {
+        suspects.push(Suspect { nonce: nonce.clone(), at: record.client.registered_at.unwrap_or(facts.now) });
+    }
+    let first = Intent::first(facts.uid(), facts.nonce.clone(), Some(nonce.clone()), facts.now);
+    Intent { suspects, ..first }
+}
