@@ -40,8 +40,11 @@ async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError
             let served = namespaces.is_empty() || namespaces.contains(&record.owner.namespace);
             let retained =
                 record.released.is_some() || record.state.deletion_policy == DeletionPolicy::Retain;
-            if served && !retained {
-                settle(context, &record).await?;
+            if served
+                && !retained
+                && let Err(error) = settle(context, &records, &record).await
+            {
+                tracing::warn!(%error, record = record::name(&record.owner.uid), "the record could not be swept");
             }
         }
         match found.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -61,8 +64,13 @@ fn is_ours(context: &Context, secret: &Secret) -> bool {
         .any(|(name, value)| name == annotations::INSTALLATION && *value == context.installation)
 }
 
-async fn settle(context: &Context, record: &Record) -> Result<(), PassError> {
+async fn settle(context: &Context, records: &Api<Secret>, record: &Record) -> Result<(), PassError> {
     if lives(context, &record.owner).await? {
+        return Ok(());
+    }
+    // The list is old by now; what released the record did so before it let the object go.
+    let now = call("read the record", records.get_opt(&record::name(&record.owner.uid))).await?;
+    if now.and_then(|now| now.metadata.resource_version) != record.version {
         return Ok(());
     }
     let (owner, id) = (&record.owner, &record.client.client_id);

@@ -257,6 +257,16 @@ impl Facts {
         }
     }
 
+    /// The declared fields that somebody else has put right: the registry shows them as declared, though it answered our last
+    /// write with something else.
+    pub fn put_right(&self, record: &Record, seen: &Document) -> Vec<Field> {
+        let declared = self.declared();
+        let still = declared.differing(seen);
+        let mut fields = declared.differing(&record.client.document);
+        fields.retain(|field| !still.contains(field));
+        fields
+    }
+
     /// The registry's document: as seen in this pass, or as answered to our last write. A field that no read has ever shown
     /// may be missing because the registry does not show it; then our last write counts.
     fn current_document(&self, record: &Record, known: &Known) -> Document {

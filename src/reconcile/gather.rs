@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterOAuthRegistry, DriftReads, DynamicRegistration, OAuthClient, OAuthRegistry,
-        RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri,
+        ClusterOAuthRegistry, ConditionStatus, DriftReads, DynamicRegistration, OAuthClient, OAuthRegistry,
+        RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri, conditions,
     },
     registry::{self, Registry, Session, SessionKey, session},
 };
@@ -55,10 +55,14 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
         Err(why) => (Err(why), None, None),
     };
     let settle = session.as_ref().map_or(Duration::ZERO, |s| session::timeout(&s.connection));
+    let intent = Intent::of(client);
+    // A replacement that was not made goes on only when a look finds the client gone again.
+    let nonce = record.as_ref().ok().and_then(Option::as_ref).map(|record: &Record| &record.state.nonce);
+    let replacing = nonce.is_some() && nonce == intent.as_ref().and_then(|intent| intent.replaces.as_ref());
     let facts = Facts {
         now: context.clock.now(),
-        intent: Intent::of(client),
-        look_due: look_due(context, client, registry.as_ref().ok()),
+        intent,
+        look_due: replacing || look_due(context, client, registry.as_ref().ok()),
         client: client.clone(),
         record,
         secret: secret::judge(secret, &uid),
@@ -98,7 +102,13 @@ fn look_due(context: &Context, client: &OAuthClient, known: Option<&Known>) -> b
     let requested = facts::requested(client);
     let unhandled =
         requested.is_some() && requested != status.and_then(|s| s.last_handled_reconcile_at.clone());
-    unseen || unhandled || context.looks.due(client.metadata.uid.as_deref().unwrap_or_default(), interval)
+    // What was wrong may have been put right at the registry.
+    let ready = status.and_then(|status| conditions::find(&status.conditions, conditions::READY));
+    let unready = ready.is_none_or(|ready| ready.status != ConditionStatus::True);
+    unseen
+        || unhandled
+        || unready
+        || context.looks.due(client.metadata.uid.as_deref().unwrap_or_default(), interval)
 }
 
 struct Found {

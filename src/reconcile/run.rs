@@ -338,12 +338,15 @@ async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     };
     context.looks.looked(pass.facts.uid());
     learn_shown(pass);
+    let put_right = |client: &Client| {
+        pass.facts.record().is_some_and(|record| !pass.facts.put_right(record, &client.document).is_empty())
+    };
+    let to_keep =
+        seen.as_ref().filter(|client| !same_credentials(&known, client) || put_right(client)).cloned();
     let progress = &mut pass.facts.progress;
     progress.gone = seen.is_none();
-    if let Some(client) = &seen
-        && !same_credentials(&known, client)
-    {
-        progress.in_hand = Some(InHand { client: client.clone(), to: Asked::Look });
+    if let Some(client) = to_keep {
+        progress.in_hand = Some(InHand { client, to: Asked::Look });
     }
     progress.seen = seen;
     Ok(())

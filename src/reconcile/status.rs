@@ -72,7 +72,7 @@ fn judge(facts: &Facts, end: &Step, old: &OAuthClientStatus, conditions: &mut Ve
         drop_conditions(conditions, &[RECONCILING, STALLED]);
         return;
     }
-    if keeps_its_word(end, old, generation) {
+    if !facts.progress.gone && keeps_its_word(end, old, generation) {
         drop_conditions(conditions, &[SUSPENDED]);
         return;
     }

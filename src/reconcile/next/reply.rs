@@ -81,10 +81,16 @@ fn given(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
     next
 }
 
-/// A look changes credentials only: the document stays what the registry answered to our last write.
+/// A look changes credentials only: the document stays what the registry answered to our last write, but for what others have
+/// put right since.
 fn looked(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
     let mut next = given(facts, record, in_hand);
+    let seen = &in_hand.client.document;
     next.client.document.clone_from(&record.client.document);
+    for field in facts.put_right(record, seen) {
+        let member = field.wire_name();
+        next.client.document.insert(member.into(), seen.get(member).cloned().unwrap_or_default());
+    }
     next
 }
 

@@ -864,6 +864,25 @@ async fn a_record_whose_object_is_gone_is_swept_with_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_sweep_does_not_trust_a_list_that_has_grown_old() {
+    let world = ready().await;
+    world.restart(1);
+    world.fault_on("read object", Fault::Held);
+    let mut sweep = Box::pin(world.sweep());
+    tokio::select! {
+        biased;
+        () = &mut sweep => panic!("it reads the object"),
+        () = world.stands_still() => {}
+    }
+    retain_and_delete(&world);
+    world.pass_of(1).await;
+    assert_eq!(world.record().unwrap().released, Some(Released::Retained));
+    world.release();
+    sweep.await;
+    assert!(world.state().clients.contains_key("id-1"), "what was retained meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_sweep_leaves_the_living_alone() {
     let world = ready().await;
     world.state().log.clear();
@@ -890,6 +909,52 @@ async fn a_secret_that_vanishes_while_it_is_written_is_made_again() {
         ["update Secret of id-1"],
         "in the same pass, and the status does not change"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_stays_wrong_until_it_is_put_right_at_the_registry() {
+    let world = ready_with(Manners { refuses_name: Some("Other"), ..Manners::default() }, json!({})).await;
+    world.state().manners.refuses_name = Some("App");
+    world.state().clients.get_mut("id-1").unwrap().document["client_name"] = json!("Drifted");
+    tokio::time::advance(INTERVAL).await;
+    world.pass().await;
+    assert_eq!(world.ready(), "False Rejected Stalled");
+    assert_eq!(world.work(5).await, NOTHING, "drift that cannot be repaired is told in every pass");
+    world.state().clients.get_mut("id-1").unwrap().document["client_name"] = json!("App");
+    assert_eq!(world.work(5).await, ["status True Ready"]);
+
+    let manners = Manners { insists_on: Some(("client_name", "Its own")), ..Manners::default() };
+    let world = World::with(manners, json!({}));
+    world.work(3).await;
+    assert_eq!(world.ready(), "False NotAsDeclared Stalled");
+    world.state().clients.get_mut("id-1").unwrap().document["client_name"] = json!("App");
+    assert_eq!(world.work(5).await, ["update record of id-1", "status True Ready"], "and stays so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_is_not_ready_however_its_replacement_fails() {
+    let failures = [
+        ("register", Fault::Answered(429), None),
+        ("update record", Fault::Answered(403), None),
+        ("register", Fault::RecordTouched, None),
+        ("register", Fault::ObjectTouched, Some("App")),
+    ];
+    for (call, fault, refuses_name) in failures {
+        let world = ready().await;
+        world.state().clients.clear();
+        tokio::time::advance(INTERVAL).await;
+        world.state().manners.refuses_name = refuses_name;
+        world.fault_on(call, fault);
+        world.pass().await;
+        let replaced = world.record().unwrap().client.client_id == "id-2";
+        assert!(replaced || world.ready().starts_with("False"), "{fault:?}: {}", world.ready());
+        world.state().manners.refuses_name = None;
+        tokio::time::advance(SETTLE * 2).await;
+        ask(&world);
+        world.pass().await;
+        assert_eq!(world.ready(), "True Ready", "{fault:?}: not only after an interval");
+        assert_ne!(world.record().unwrap().client.client_id, "id-1", "{fault:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

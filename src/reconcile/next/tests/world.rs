@@ -325,6 +325,11 @@ impl World {
         }
     }
 
+    /// Until a request stands still.
+    pub(super) async fn stands_still(&self) {
+        self.shared.held.notified().await;
+    }
+
     /// Requests that stood still go on.
     pub(super) fn release(&self) {
         self.shared.released.notify_waiters();
