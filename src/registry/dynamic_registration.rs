@@ -37,6 +37,17 @@ const DOCUMENT_LIMIT: usize = 256 * 1024;
 /// As much as the status of an object can hold.
 const CLIENT_ID_LIMIT: usize = 1024;
 
+/// What the token endpoint says of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Witness {
+    /// It knows no such client.
+    Gone,
+    /// It knows the client.
+    Alive,
+    /// Nothing, or nothing that counts.
+    Mute,
+}
+
 /// The driver.
 pub struct DynamicRegistration {
     settings: Settings,
@@ -186,7 +197,7 @@ impl DynamicRegistration {
 
     /// A 401 or 404 may mean a lost token or a lost client (RFC 7592 section 2); only a second witness tells.
     async fn gone_or_lost(&self, client: &Client, reply: &Response) -> Result<Option<Client>, Error> {
-        if self.proven_absent(client).await? {
+        if self.witness(client).await? == Witness::Gone {
             return Ok(None);
         }
         let why = format!(
@@ -198,9 +209,9 @@ impl DynamicRegistration {
     }
 
     /// Asks the token endpoint with the stored credentials: `invalid_client` (RFC 6749 section 5.2) is the witness.
-    async fn proven_absent(&self, client: &Client) -> Result<bool, Error> {
+    async fn witness(&self, client: &Client) -> Result<Witness, Error> {
         let Some((endpoint, authorization, form)) = self.token_request(client).await? else {
-            return Ok(false);
+            return Ok(Witness::Mute);
         };
         let reply =
             self.call("probe", Method::POST, endpoint, authorization, Body::Form(form.into())).await?;
@@ -208,8 +219,24 @@ impl DynamicRegistration {
             return Err(unavailable(&reply, "asking the token endpoint whether the client still exists"));
         }
         let error = object(&reply.body).ok().and_then(|body| text(&body, "error").map(str::to_owned));
-        Ok(matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST)
-            && error.as_deref() == Some("invalid_client"))
+        Ok(match (reply.status, error.as_deref()) {
+            (StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST, Some("invalid_client")) => Witness::Gone,
+            (StatusCode::OK, None)
+            | (StatusCode::BAD_REQUEST, Some("unauthorized_client" | "invalid_scope")) => Witness::Alive,
+            _ => Witness::Mute,
+        })
+    }
+
+    /// Nothing is there to remove, says the path; a proxy without its server says so too. Who still authenticates is still there.
+    async fn not_found(&self, client: &Client, reply: &Response) -> Result<(), Error> {
+        match self.witness(client).await {
+            Ok(Witness::Alive) => {
+                Err(unavailable(reply, "the deregistration, but the client still authenticates"))
+            }
+            // Without metadata there is nobody to ask.
+            Ok(Witness::Gone | Witness::Mute) | Err(Error { kind: Kind::Protocol, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn token_request(&self, client: &Client) -> Result<Option<(Url, Authorization, String)>, Error> {
@@ -439,7 +466,8 @@ impl Registry for DynamicRegistration {
     async fn deregister(&self, client: &Client) -> Result<(), Error> {
         let reply = self.manage("deregister", Method::DELETE, client, Body::Empty).await?;
         match reply.status.as_u16() {
-            200..=299 | 404 | 410 => Ok(()),
+            200..=299 => Ok(()),
+            404 | 410 => self.not_found(client, &reply).await,
             _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await.map(drop),
             300..=399 => Err(redirected(&reply, "the deregistration")),
             // A 403 may be a firewall's mood: it is tried again as long as a deletion may take.

@@ -289,7 +289,7 @@ async fn a_lost_token_and_a_lost_client_are_told_apart_by_a_second_witness() {
     ];
     for (first, method, second, expected, reason) in rows {
         for operation in [Method::GET, Method::PUT, Method::DELETE] {
-            // A DELETE that finds nothing is done.
+            // A DELETE that finds nothing is done, if nobody contradicts.
             if operation == Method::DELETE && matches!(first, Empty(404 | 410)) {
                 continue;
             }
@@ -300,6 +300,31 @@ async fn a_lost_token_and_a_lost_client_are_told_apart_by_a_second_witness() {
             assert_eq!(outcome, expected, "{operation}: {reason}");
             assert!(world.urls().contains(&format!("POST {TOKENS}")), "{operation}: it was asked: {reason}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_still_authenticates_is_not_gone_because_its_path_is() {
+    let error = |error: &str| json!({"error": error});
+    let rows = [
+        (Json(401, error("invalid_client")), Ok(()), "both agree"),
+        (
+            Json(200, json!({"access_token": "c4n4ry"})),
+            Err(Kind::Unavailable),
+            "a proxy without its server says 404 too",
+        ),
+        (
+            Json(400, error("unauthorized_client")),
+            Err(Kind::Unavailable),
+            "it is known, if not for this grant",
+        ),
+        (Empty(404), Ok(()), "nobody contradicts"),
+        (Empty(503), Err(Kind::Unavailable), "cannot tell yet, and a deletion has time"),
+    ];
+    for (second, expected, reason) in rows {
+        let world = World::new(move |sent| if sent.url == TOKENS { second.clone() } else { Empty(404) });
+        let outcome = world.deregister(&proving_itself_by("client_secret_basic")).await;
+        assert_eq!(outcome.map_err(|error| error.kind), expected, "{reason}");
     }
 }
 
