@@ -31,7 +31,7 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
 }
 
 async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError> {
-    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
+    let records = context.records();
     let mut page = ListParams::default().labels(record::LABEL).limit(PAGE);
     loop {
         let found = call("list the records", records.list(&page)).await?;

@@ -44,7 +44,7 @@ pub struct Pass {
 pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, PassError> {
     let uid = client.metadata.uid.clone().unwrap_or_default();
     let namespace = client.namespace().unwrap_or_default();
-    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
+    let records = context.records();
     let secrets: Api<Secret> = Api::namespaced(context.kube.clone(), &namespace);
     let record = call("read the record", records.get_opt(&record::name(&uid))).await?;
     let record = record.map(|secret| read_record(&secret, &uid)).transpose();

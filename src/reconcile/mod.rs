@@ -21,7 +21,11 @@ use std::{
     time::Duration,
 };
 
-use kube::runtime::{controller::Action, events::Recorder, reflector::Store};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    runtime::{controller::Action, events::Recorder, reflector::Store},
+};
 use thiserror::Error;
 use tokio::{
     sync::{Semaphore, watch},
@@ -77,6 +81,13 @@ pub struct Context {
     pub backoff: Backoff,
     /// Passes at once, over all controllers.
     pub permits: Semaphore,
+}
+
+impl Context {
+    /// The records, in the operator's namespace.
+    pub fn records(&self) -> Api<Secret> {
+        Api::namespaced(self.kube.clone(), &self.settings.operator_namespace)
+    }
 }
 
 /// The registry objects, as watched: a store for each served namespace, and one for the cluster's.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Context, PassError, call,
-    facts::{self, Asked, InHand},
+    facts::{self, Asked, Facts, InHand},
     gather::{self, Pass},
     intent::Intent,
     next::Effect,
@@ -51,6 +51,10 @@ fn driver(pass: &Pass) -> Result<&dyn Registry, PassError> {
     pass.driver
         .as_deref()
         .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
+}
+
+fn record_of(facts: &Facts) -> Result<&Record, PassError> {
+    facts.record().ok_or_else(|| PassError::Internal("a rule asked for a record that is not there".into()))
 }
 
 async fn prepare(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
@@ -187,10 +191,7 @@ async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
 /// Creates the record, or updates it under the version that was read.
 async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(), PassError> {
     let made = pass.facts.progress.in_hand.as_ref().is_some_and(|reply| reply.to == Asked::Register);
-    let secret = record
-        .to_secret(&context.settings.operator_namespace, &context.installation)
-        .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
-    match commit(context, &secret).await {
+    match commit(context, &record).await {
         Ok(Committed::Stored(stored)) => {
             stored_now(pass, context, record, &stored);
             Ok(())
@@ -253,13 +254,16 @@ enum Committed {
 }
 
 /// Writes the record until somebody says yes or no: an error in between says neither.
-async fn commit(context: &Context, secret: &Secret) -> Result<Committed, PassError> {
-    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
+async fn commit(context: &Context, record: &Record) -> Result<Committed, PassError> {
+    let secret = record
+        .to_secret(&context.settings.operator_namespace, &context.installation)
+        .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
+    let records = context.records();
     let started = tokio::time::Instant::now();
     let mut delay = Duration::from_millis(100);
     let mut unsure = false;
     loop {
-        match try_commit(&records, secret, unsure).await {
+        match try_commit(&records, &secret, unsure).await {
             Err(error) if error.is_transient() && started.elapsed() < COMMIT_FOR => {
                 tracing::warn!(%error, "the record is not stored yet; trying again");
                 unsure = true;
@@ -296,8 +300,7 @@ async fn try_commit(records: &Api<Secret>, secret: &Secret, unsure: bool) -> Res
 
 async fn publish(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let facts = &mut pass.facts;
-    let record =
-        facts.record().ok_or_else(|| PassError::Internal("a Secret is published without a record".into()))?;
+    let record = record_of(facts)?;
     let wanted = secret::wanted(&facts.client, record, &facts.installation);
     let namespace = facts.client.namespace().unwrap_or_default();
     let name = facts.client.secret_name();
@@ -324,8 +327,7 @@ async fn publish(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
 }
 
 async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
-    let known = pass.facts.record().map(|record| record.client.clone());
-    let known = known.ok_or_else(|| PassError::Internal("a look without a record".into()))?;
+    let known = record_of(&pass.facts)?.client.clone();
     let seen = match driver(pass)?.observe(&known).await {
         // It is still good for everything else. Whether it is so for its other clients, and for how long, nobody has said.
         Err(error) if error.kind == Kind::Unsupported => {
@@ -378,8 +380,7 @@ async fn update(
     wanted: &ClientMetadata,
     reset: &[Field],
 ) -> Result<(), PassError> {
-    let record =
-        pass.facts.record().ok_or_else(|| PassError::Internal("an update without a record".into()))?;
+    let record = record_of(&pass.facts)?;
     let mut base = record.client.clone();
     if let (Some(seen), Ok(known)) = (&pass.facts.progress.seen, &pass.facts.registry) {
         // A read may be lossy: what no read has ever shown is as the registry answered to our last write.
@@ -399,8 +400,7 @@ async fn update(
 }
 
 async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
-    let record =
-        pass.facts.record().ok_or_else(|| PassError::Internal("a deregistration without a record".into()))?;
+    let record = record_of(&pass.facts)?;
     let outcome = deregister_client(context, record).await;
     let id = record.client.client_id.clone();
     let progress = &mut pass.facts.progress;
@@ -434,14 +434,11 @@ async fn deregister_stray(pass: &mut Pass, client: &Client) -> Result<(), PassEr
 }
 
 async fn release(pass: &mut Pass, context: &Context, why: Released) -> Result<(), PassError> {
-    let record = pass.facts.record().ok_or_else(|| PassError::Internal("no record to release".into()))?;
+    let record = record_of(&pass.facts)?;
     let mut record = record.clone();
     record.released = Some(why);
     let id = record.client.client_id.clone();
-    let secret = record
-        .to_secret(&context.settings.operator_namespace, &context.installation)
-        .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
-    let Committed::Stored(stored) = commit(context, &secret).await? else { return Err(PassError::Stale) };
+    let Committed::Stored(stored) = commit(context, &record).await? else { return Err(PassError::Stale) };
     record.version = stored.metadata.resource_version;
     let kept = record::name(&record.owner.uid);
     match why {
@@ -464,7 +461,7 @@ async fn release(pass: &mut Pass, context: &Context, why: Released) -> Result<()
 }
 
 async fn delete_record(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
-    let record = pass.facts.record().ok_or_else(|| PassError::Internal("no record to delete".into()))?;
+    let record = record_of(&pass.facts)?;
     remove_record(context, record).await?;
     say_what_may_be_left(pass, context);
     pass.facts.record = Ok(None);
@@ -473,7 +470,7 @@ async fn delete_record(pass: &mut Pass, context: &Context) -> Result<(), PassErr
 
 /// Deletes a record at the version that was read.
 pub async fn remove_record(context: &Context, record: &Record) -> Result<(), PassError> {
-    let records: Api<Secret> = Api::namespaced(context.kube.clone(), &context.settings.operator_namespace);
+    let records = context.records();
     let preconditions = Preconditions { resource_version: record.version.clone(), uid: None };
     let params = DeleteParams::default().preconditions(preconditions);
     match call("delete the record", records.delete(&record::name(&record.owner.uid), &params)).await {
