@@ -2,7 +2,7 @@
 
 use super::fault::FaultPlan;
 use super::peer::{INITIAL_ACCESS_TOKEN, Peer};
-use super::ports::free_port;
+use super::ports::{free_port, own_url};
 use super::process::Process;
 use super::{FaultProxy, PATIENCE};
 use std::path::{Path, PathBuf};
@@ -65,11 +65,6 @@ impl DevelopmentRegistry {
         self.process = spawn(self.port, &self.issuer, &self.options, self.folder.path()).await;
     }
 
-    /// What it has written since it was last started, for the search for secrets.
-    pub fn output(&self) -> String {
-        self.process.output()
-    }
-
     async fn listen(port: u16, issuer: String, options: RegistryOptions) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the registry");
         std::fs::write(folder.path().join(TOKEN_FILE), INITIAL_ACCESS_TOKEN)
@@ -110,10 +105,6 @@ async fn spawn(port: u16, issuer: &str, options: &RegistryOptions, folder: &Path
     let process = Process::spawn("development-registry", &mut command, &[]);
     process.wait_for_output("development registry ready at", PATIENCE).await;
     process
-}
-
-fn own_url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
 }
 
 #[cfg(test)]

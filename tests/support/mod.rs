@@ -4,7 +4,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 #![allow(clippy::missing_panics_doc, reason = "all of it panics when the machine is not as it should be")]
-#![allow(dead_code, unused_imports, reason = "a tool may be here before the promise that needs it")]
 
 pub mod audit;
 pub mod canary;
@@ -24,7 +23,7 @@ pub mod world;
 
 pub use canary::assert_no_secret;
 pub use cluster::Cluster;
-pub use development_registry::{DevelopmentRegistry, RegistryOptions};
+pub use development_registry::DevelopmentRegistry;
 pub use fault::{Action, FaultPlan, When};
 pub use hostile::{Endpoint, HostileRegistry, Misbehaviour};
 pub use oidc_provider::OidcProvider;

@@ -5,7 +5,7 @@ use super::PATIENCE;
 use super::cluster::from_root;
 use super::fault::FaultPlan;
 use super::peer::{INITIAL_ACCESS_TOKEN, Peer};
-use super::ports::free_port;
+use super::ports::{free_port, own_url};
 use super::process::Process;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ pub struct OidcProvider {
     issuer: String,
     own_url: String,
     request_log: PathBuf,
-    process: Process,
+    _process: Process,
     _folder: TempDir,
 }
 
@@ -34,11 +34,6 @@ impl OidcProvider {
         (Self::listen(port, proxy.url().to_owned()).await, proxy)
     }
 
-    /// What it has written, for the search for secrets.
-    pub fn output(&self) -> String {
-        self.process.output()
-    }
-
     async fn listen(port: u16, issuer: String) -> Self {
         let installed = install().await;
         let folder = tempfile::tempdir().expect("a folder for the request log");
@@ -53,7 +48,7 @@ impl OidcProvider {
         let process =
             Process::spawn("oidc-provider", command.arg(installed.join("server.mjs")), &environment);
         process.wait_for_output("oidc-provider ready at", PATIENCE).await;
-        Self { issuer, own_url: own_url(port), request_log, process, _folder: folder }
+        Self { issuer, own_url: own_url(port), request_log, _process: process, _folder: folder }
     }
 }
 
@@ -69,10 +64,6 @@ impl Peer for OidcProvider {
     fn request_log(&self) -> &Path {
         &self.request_log
     }
-}
-
-fn own_url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
 }
 
 /// The folder it is installed in. Whoever installs needs their own settings of npm, so this inherits them.

@@ -9,6 +9,11 @@ const COUNT: u32 = 20_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// The URL of a server on a loopback port, without a slash at its end.
+pub fn own_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
 /// A loopback port that nobody listens on, and that this process never gives away a second time (before 20 000 others).
 pub fn free_port() -> u16 {
     // Two test runs at once start at different places.

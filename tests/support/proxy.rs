@@ -59,12 +59,6 @@ impl FaultProxy {
         Self::start("registry", upstream, plan, |_, _| true).await
     }
 
-    /// In front of the API server, with another notion of what counts.
-    pub async fn to_api_server_counting(cluster: &Cluster, plan: &FaultPlan, counts: Predicate) -> Self {
-        let upstream = Upstream::ApiServer(cluster.client_without_retries().await);
-        Self::start("api", upstream, plan, counts).await
-    }
-
     /// Without a slash at its end.
     pub fn url(&self) -> &str {
         &self.url
