@@ -2,20 +2,29 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    panic::resume_unwind,
+    pin::pin,
     sync::Arc,
 };
 
-use futures::{Stream, StreamExt, future, stream::BoxStream};
+use futures::{
+    Stream, StreamExt,
+    future::{self, Either},
+    stream::BoxStream,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
-        Controller, PredicateConfig, WatchStreamExt, predicates,
+        Controller, PredicateConfig, WatchStreamExt,
+        controller::Action,
+        predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryKind, annotations},
@@ -154,17 +163,18 @@ fn wakes(client: &OAuthClient) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Runs the passes of all scopes until `shutdown`; passes that run then come to their end.
+/// Runs the passes of all scopes until `shutdown`; passes that run then come to their end, and those that wait end at once.
 pub async fn run(
     context: Arc<Context>,
     scopes: Vec<Scope>,
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
-    let passes = u16::try_from(context.permits.available_permits()).unwrap_or(u16::MAX);
+    let closing = context.clone();
     let running = scopes.into_iter().map(|scope| {
         let context = context.clone();
         let mut controller = Controller::for_stream(scope.client_changes, scope.clients.clone())
-            .with_config(kube::runtime::controller::Config::default().concurrency(passes))
+            // The lanes bound the passes; a bound over all registries would be full of passes that wait for one of them.
+            .with_config(kube::runtime::controller::Config::default().concurrency(0))
             .graceful_shutdown_on(shutdown.clone());
         let clients = scope.clients.clone();
         controller = controller.watches_stream(scope.registry_changes, move |registry| {
@@ -179,18 +189,28 @@ pub async fn run(
         }
         controller.run(pass, |_, error: &Never, _| match *error {}, context).for_each(|_| future::ready(()))
     });
-    future::join_all(running).await;
+    let running = pin!(future::join_all(running));
+    if let Either::Right(((), running)) = future::select(running, pin!(shutdown)).await {
+        closing.lanes.close();
+        running.await;
+    }
 }
 
 /// No pass fails: what went wrong is reported and becomes a delay.
 #[derive(Debug, thiserror::Error)]
 enum Never {}
 
-async fn pass(
-    client: Arc<OAuthClient>,
-    context: Arc<Context>,
-) -> Result<kube::runtime::controller::Action, Never> {
-    Ok(reconcile::reconcile(client, context).await)
+async fn pass(client: Arc<OAuthClient>, context: Arc<Context>) -> Result<Action, Never> {
+    // A task of its own: the controller looks after all that it holds whenever one of them moves, ten thousand that wait among
+    // them. So only the end of a pass moves it.
+    let pass = tokio::spawn(reconcile::reconcile(client, context).in_current_span());
+    match pass.await {
+        Ok(action) => Ok(action),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Ok(Action::await_change()),
+        },
+    }
 }
 
 fn dependents(

@@ -35,7 +35,12 @@ pub mod metrics;
 pub mod operator;
 pub mod reconcile;
 pub mod registry;
+pub mod rounds;
 pub mod server;
 pub mod settings;
 pub mod sweep;
 pub mod telemetry;
+
+#[cfg(test)]
+#[path = "../tests/support/providers/mod.rs"]
+pub(crate) mod providers;

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub suspected_orphans: Gauge,
     /// Deletions that ended without the registry being told.
     pub abandoned: Counter,
+    /// Clients that bore our mark and that nobody needed, removed at registries that list their clients.
+    pub swept: Counter,
 }
 
 /// A histogram of durations, 5 ms to 80 s.
@@ -116,6 +118,11 @@ impl Metrics {
             "abandoned",
             "Deletions that ended without the registry being told",
             self.abandoned.clone(),
+        );
+        registry.register(
+            "swept",
+            "Clients of ours that nobody needed, removed at registries",
+            self.swept.clone(),
         );
         let mut text = String::new();
         encode(&mut text, &registry)?;

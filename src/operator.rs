@@ -10,19 +10,16 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 use thiserror::Error;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Semaphore,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     api::FIELD_MANAGER,
     clock::Clock,
     controller,
     metrics::Metrics,
-    reconcile::{Context, Looks, Settings, backoff::Backoff},
+    reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
     registry::{Sessions, http::HttpConnect},
-    server,
+    rounds, server,
     settings::Arguments,
     sweep,
 };
@@ -87,9 +84,11 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
             deletion_timeout: arguments.deletion_timeout,
         },
         nonces: Box::new(|| uuid::Uuid::new_v4().simple().to_string()),
+        clients: watches.clients.clone(),
         looks: Looks::default(),
+        misses: Misses::default(),
         backoff: Backoff::default(),
-        permits: Semaphore::new(usize::from(arguments.concurrency)),
+        lanes: Lanes::new(usize::from(arguments.concurrency)),
         installation,
         metrics,
         kube,
@@ -102,10 +101,12 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
         operator_namespace = arguments.operator_namespace,
         "started"
     );
-    let sweep = tokio::spawn(sweep::run(context.clone(), arguments.namespaces));
+    let sweep = tokio::spawn(sweep::run(context.clone(), arguments.namespaces.clone()));
+    let rounds = tokio::spawn(rounds::run(context.clone(), arguments.namespaces));
     let passes = controller::run(context, watches.scopes, stop.clone());
     bounded(passes, stop, arguments.shutdown_timeout).await;
     sweep.abort();
+    rounds.abort();
     server.abort();
     tracing::info!("stopped");
     Ok(())

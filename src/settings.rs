@@ -27,7 +27,8 @@ pub struct Arguments {
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// How many clients are worked on at once. More than 8 may draw 429 from the API server's priority and fairness
+    /// How many clients are worked on at once: passes at once, for each registry. More than 8 may draw 429 from the API
+    /// server's priority and fairness
     #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub concurrency: u16,
 

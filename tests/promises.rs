@@ -11,6 +11,7 @@ mod crash;
 mod deletion;
 mod fields;
 mod generated;
+mod lanes;
 mod lifecycle;
 mod manifests;
 mod misbehaving_registry;

@@ -15,6 +15,15 @@ pub const RESUME: &str = "oauth-operator.io/resume";
 /// On a client, by people: `"true"` lets a deletion finish although the registry was not told.
 pub const ABANDON: &str = "oauth-operator.io/abandon";
 
+/// On a client, by people: any new value asks for one rotation of its secret; echoed in `status.rotation.lastHandled`.
+pub const ROTATE: &str = "oauth-operator.io/rotate";
+
+/// On a registry, by people: the value that its status names; what has changed there is right.
+pub const ACCEPT: &str = "oauth-operator.io/accept";
+
+/// On a user's Secret, by the operator: the record, where the registry shows secrets again and none is kept apart.
+pub const RECORD: &str = "oauth-operator.io/record";
+
 /// On a Secret, by the operator: the UID of the client that it belongs to. A Secret without it is never touched.
 pub const OWNER_UID: &str = "oauth-operator.io/owner-uid";
 

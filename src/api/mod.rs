@@ -15,13 +15,15 @@ pub use conditions::{Condition, ConditionStatus};
 pub use crds::{crd_files, crds};
 pub use duration::Duration;
 pub use oauth_client::{
-    ClientType, DeletionPolicy, Jwk, JwkSet, OAuthClient, OAuthClientSpec, OAuthClientStatus, RegistryKind,
-    RegistryRef, ReplacementPolicy, SecretKeys, SecretRef, SecretSpec, SecretTemplate,
-    TokenEndpointAuthMethod,
+    CalComClient, ClientType, DeletionPolicy, Jwk, JwkSet, OAuthClient, OAuthClientSpec, OAuthClientStatus,
+    RegistryKind, RegistryRef, ReplacementPolicy, RetiringClient, RotationSpec, RotationStatus, SecretKeys,
+    SecretRef, SecretSpec, SecretTemplate, TeableClient, TokenEndpointAuthMethod,
 };
 pub use oauth_registry::{
-    ClusterOAuthRegistry, ClusterOAuthRegistrySpec, DriftReads, DynamicRegistration, NamespaceSelector,
-    OAuthRegistry, OAuthRegistrySpec, RateLimit, RegistryConnection, SecretKeyRef, Tls, UnknownOutcome,
+    CalCom, ClusterOAuthRegistry, ClusterOAuthRegistrySpec, CredentialsRef, DriftReads, DynamicRegistration,
+    NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit, RegistryConnection,
+    RegistryStatus, SecretKeyRef, Teable, TeableAuthentication, TeableCredentialsRef, Telnyx, Tls,
+    UnknownOutcome,
 };
 pub use uris::{RedirectUri, WebUri};
 

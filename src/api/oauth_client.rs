@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Condition, RedirectUri, WebUri};
+use super::{Condition, Duration, RedirectUri, WebUri};
 
 /// What the client should be at its registry, and where its credentials go. A field that is left out is not managed; an
 /// empty one (`[]`, `""`) is managed and empty.
@@ -50,6 +50,7 @@ use super::{Condition, RedirectUri, WebUri};
 #[x_kube(
     validation = Rule::new("has(self.tokenEndpointAuthMethod) ? (self.tokenEndpointAuthMethod == 'none') == (self.clientType == 'public') : true")
         .message("tokenEndpointAuthMethod `none` and clientType `public` go together: set both or neither").field_path(".tokenEndpointAuthMethod"),
+    validation = Rule::new("!(has(self.calCom) && has(self.teable))").message("calCom and teable speak of different registries: keep the block of yours").field_path(".calCom"),
     validation = Rule::new("!(has(self.jwks) && has(self.jwksUri))").message("jwks and jwksUri exclude each other (RFC 7591 section 2): keep one").field_path(".jwks"),
     validation = Rule::new("has(self.tokenEndpointAuthMethod) && self.tokenEndpointAuthMethod == 'private_key_jwt' ? has(self.jwks) || has(self.jwksUri) : true")
         .message("tokenEndpointAuthMethod private_key_jwt needs the public keys: set jwks or jwksUri").field_path(".tokenEndpointAuthMethod"),
@@ -141,9 +142,26 @@ pub struct OAuthClientSpec {
     #[schemars(regex(pattern = r"^https://[^/?#@\s]+([/?]\S*)?$"))]
     pub jwks_uri: Option<WebUri>,
 
+    /// Whether the authorization server must insist on PKCE (RFC 7636) from this client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_pkce: Option<bool>,
+
+    /// What only Cal.com knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cal_com: Option<CalComClient>,
+
+    /// What only Teable knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teable: Option<TeableClient>,
+
     /// The Secret that receives the credentials, in the namespace of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretSpec>,
+
+    /// When the client secret is changed without anybody asking. Left out: never. How, depends on the registry, and
+    /// `status.rotation` says it beforehand. To rotate once, set the annotation `oauth-operator.io/rotate` to a new value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationSpec>,
 
     /// What becomes of the client at the registry when this object is deleted.
     #[serde(default)]
@@ -287,6 +305,66 @@ fn key_rules() -> Value {
     ])
 }
 
+/// What only Cal.com knows of a client (platform OAuth clients).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CalComClient {
+    /// Where people are sent after a booking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booking_redirect_uri: Option<WebUri>,
+    /// Where people are sent after they cancelled a booking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booking_cancel_redirect_uri: Option<WebUri>,
+    /// Where people are sent after they moved a booking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booking_reschedule_redirect_uri: Option<WebUri>,
+    /// Whether Cal.com sends e-mails to managed users and their guests. A new client: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub are_emails_enabled: Option<bool>,
+    /// Whether managed users get the default event types. A new client: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub are_default_event_types_enabled: Option<bool>,
+    /// Whether bookings are written into the managed users' calendars. A new client: yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub are_calendar_events_enabled: Option<bool>,
+}
+
+/// What only Teable knows of a client (OAuth apps).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.description) || !self.description.contains('oauth-operator/')")
+    .message("must not hold an owner mark of the operator (oauth-operator/…)").field_path(".description"))]
+pub struct TeableClient {
+    /// What people read about the app. The operator keeps its owner mark in a last line of its own below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub description: Option<String>,
+    /// The one of `redirectUris` that is used when a request names none. Left out: the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_redirect_uri: Option<RedirectUri>,
+    /// Whether the app may use the device code flow (RFC 8628). Only newer servers know it. A new client: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_device_flow: Option<bool>,
+}
+
+/// When and how the client secret is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1m')").message("must be at least 1m").field_path(".every"),
+    validation = Rule::new("!has(self.every) || !has(self.overlap) || duration(self.overlap) < duration(self.every)")
+        .message("must be shorter than every: at most one old secret is kept").field_path(".overlap")
+)]
+pub struct RotationSpec {
+    /// The time between two rotations, at least a minute. Each client comes up to a tenth earlier, so that not all come at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+    /// How long the old secret, or the old client where a new one takes its place, goes on working. Default: 1h, or half of `every`
+    /// if that is less. Not for a registry that keeps one secret only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Duration>,
+}
+
 /// The Secret that receives the credentials.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -398,6 +476,8 @@ pub enum ReplacementPolicy {
     /// When the registry has provably lost the client.
     #[default]
     WhenGone,
+    /// Also when a declared field, or a rotation, cannot be had otherwise. The old client is kept for `rotation.overlap`.
+    WhenNeeded,
 }
 
 /// What the operator found and did. Derived: losing it loses nothing.
@@ -412,9 +492,24 @@ pub struct OAuthClientStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub client_id: Option<String>,
+    /// The id by which the registry manages the client, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub registration_id: Option<String>,
+    /// The organisation or user that the registry says the client belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub account_id: Option<String>,
     /// When the registry says it registered the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Time>,
+    /// What the registry shows of the client secret, to tell it from others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub secret_hint: Option<String>,
+    /// The last and the next change of the client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
     /// When the client secret expires; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_expires_at: Option<Time>,
@@ -429,6 +524,45 @@ pub struct OAuthClientStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The last and the next change of the client secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// What a rotation does at this registry: `Overlap` (a second secret, the old one revoked later), `Replace` (the old secret ends
+    /// at once) or `Recreate` (a new client with a new id, the old one removed later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Overlap", "Replace", "Recreate"]))]
+    pub strategy: Option<String>,
+    /// When the secret was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Time>,
+    /// When it is changed next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Time>,
+    /// The last value of the annotation `oauth-operator.io/rotate` that was acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_handled: Option<String>,
+    /// When the previous secret stops working.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_ends: Option<Time>,
+    /// Earlier clients of this object that still work, and until when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub retiring: Vec<RetiringClient>,
+}
+
+/// An earlier client of an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetiringClient {
+    /// Its id.
+    #[schemars(length(max = 1024))]
+    pub client_id: String,
+    /// When it is removed.
+    pub until: Time,
 }
 
 fn never_observed() -> i64 {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Duration, WebUri};
+use super::{Condition, Duration, WebUri};
 
 /// A registry for the clients of its own namespace.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,7 @@ use super::{Duration, WebUri};
     kind = "OAuthRegistry",
     plural = "oauthregistries",
     namespaced,
+    status = "RegistryStatus",
     derive = "PartialEq",
     shortname = "oreg",
     category = "oauth",
@@ -27,6 +28,17 @@ use super::{Duration, WebUri};
         json_path = ".spec.dynamicRegistration.registrationEndpoint",
         priority = "1"
     ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Account", type_ = "string", json_path = ".status.accountId"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -44,6 +56,7 @@ pub struct OAuthRegistrySpec {
     version = "v1alpha1",
     kind = "ClusterOAuthRegistry",
     plural = "clusteroauthregistries",
+    status = "RegistryStatus",
     derive = "PartialEq",
     shortname = "coreg",
     category = "oauth",
@@ -55,6 +68,17 @@ pub struct OAuthRegistrySpec {
         json_path = ".spec.dynamicRegistration.registrationEndpoint",
         priority = "1"
     ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Account", type_ = "string", json_path = ".status.accountId"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -72,9 +96,39 @@ pub struct ClusterOAuthRegistrySpec {
 /// Namespaces by their labels.
 pub type NamespaceSelector = LabelSelector;
 
+/// What the operator last found at a registry. Derived: losing it loses nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    /// The `metadata.generation` that this status speaks of.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub observed_generation: i64,
+    /// The organisation or user that the credentials open, where the registry tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub account_id: Option<String>,
+    /// `Ready`: whether the registry answers, shows our clients, and may be believed. Only for registries that list their clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The members of which exactly one says which registry it is.
+const KINDS: [&str; 4] = ["calCom", "dynamicRegistration", "teable", "telnyx"];
+
 fn connection_rules() -> Value {
+    let one = KINDS.map(|kind| format!("has(self.{kind})")).join(", ");
+    let same = KINDS.map(|kind| format!("has(self.{kind}) == has(oldSelf.{kind})")).join(" && ");
+    let urls = KINDS
+        .into_iter()
+        .filter(|kind| *kind != "dynamicRegistration")
+        .map(|kind| format!("(has(self.{kind}) && self.{kind}.url.startsWith('http://'))"));
+    let plain = urls.collect::<Vec<_>>().join(" || ");
     json!([
-        {"rule": "has(self.dynamicRegistration)", "message": "say which registry this is: set dynamicRegistration"},
+        {"rule": format!("[{one}].filter(is, is).size() == 1"),
+         "message": format!("say which registry this is: set exactly one of {}", KINDS.join(", "))},
+        {"rule": same, "message": "a registry cannot become one of another kind: make a new one"},
         {"rule": "!has(self.driftInterval) || duration(self.driftInterval) >= duration('10s')",
          "message": "must be at least 10s", "fieldPath": ".driftInterval"},
         {"rule": "!has(self.timeout) || (duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('60s'))",
@@ -82,17 +136,29 @@ fn connection_rules() -> Value {
         {"rule": "(has(self.insecureHttp) && self.insecureHttp) || !has(self.dynamicRegistration) \
             || (!(has(self.dynamicRegistration.issuer) && self.dynamicRegistration.issuer.startsWith('http://')) \
             && !(has(self.dynamicRegistration.registrationEndpoint) && self.dynamicRegistration.registrationEndpoint.startsWith('http://')))",
-         "message": "http:// sends secrets in the clear: use https://, or set insecureHttp: true to allow it", "fieldPath": ".dynamicRegistration"},
+         "message": HTTP, "fieldPath": ".dynamicRegistration"},
+        {"rule": format!("(has(self.insecureHttp) && self.insecureHttp) || !({plain})"), "message": HTTP},
     ])
 }
 
+const HTTP: &str = "http:// sends secrets in the clear: use https://, or set insecureHttp: true to allow it";
+
 /// Which registry, and how to talk to it: what both kinds share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryConnection {
+    /// Cal.com: the OAuth clients of a platform organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cal_com: Option<CalCom>,
     /// A server of RFC 7591 (Dynamic Client Registration), and of RFC 7592 where it can manage what it registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_registration: Option<DynamicRegistration>,
+    /// Teable: the OAuth apps of a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teable: Option<Teable>,
+    /// Telnyx: the OAuth clients of an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telnyx: Option<Telnyx>,
     /// How often each client is compared with what the registry has, and its Secret with the record. At least 10s; default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_interval: Option<Duration>,
@@ -111,6 +177,175 @@ pub struct RegistryConnection {
     /// Allows `http://`: secrets then cross the network in the clear. For trying on loopback and for servers in the same cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_http: bool,
+}
+
+/// Cal.com (API v2, platform organisations).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CalCom {
+    /// Where the API is, without `/v2`.
+    #[serde(default = "cal_com_url")]
+    #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
+    pub url: WebUri,
+    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
+    /// picked up within a minute.
+    pub credentials_secret_ref: SecretKeyRef,
+}
+
+fn cal_com_url() -> WebUri {
+    WebUri("https://api.cal.com".into())
+}
+
+/// Telnyx (API v2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Telnyx {
+    /// Where the API is, with `/v2`.
+    #[serde(default = "telnyx_url")]
+    #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
+    pub url: WebUri,
+    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
+    /// picked up within a minute.
+    pub credentials_secret_ref: SecretKeyRef,
+}
+
+fn telnyx_url() -> WebUri {
+    WebUri("https://api.telnyx.com/v2".into())
+}
+
+/// Teable, in the cloud or self-hosted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Teable {
+    /// Where Teable is, without `/api`.
+    #[serde(default = "teable_url")]
+    #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
+    pub url: WebUri,
+    /// How the operator authenticates.
+    pub authentication: TeableAuthentication,
+    /// The credentials: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
+    /// picked up within a minute.
+    pub credentials_secret_ref: TeableCredentialsRef,
+}
+
+fn teable_url() -> WebUri {
+    WebUri("https://app.teable.ai".into())
+}
+
+/// How the operator authenticates at Teable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TeableAuthentication {
+    /// By an access token, as Teable documents it. Servers up to 2025 refuse it with 403 for OAuth apps, and the condition says so.
+    Bearer,
+    /// By signing in with e-mail and password of a user of its own; the session is kept in memory and renewed.
+    Password,
+}
+
+/// Where the credentials for Teable are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TeableCredentialsRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key of the access token, for `Bearer`.
+    #[serde(default = "token_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub token_key: String,
+    /// The key of the e-mail address, for `Password`.
+    #[serde(default = "email_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub email_key: String,
+    /// The key of the password, for `Password`.
+    #[serde(default = "password_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub password_key: String,
+}
+
+fn email_key() -> String {
+    "email".into()
+}
+
+fn password_key() -> String {
+    "password".into()
+}
+
+/// Which registry it is, and what only that one needs to be told.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each is the member of `RegistryConnection` of the same name")]
+pub enum Provider<'a> {
+    CalCom(&'a CalCom),
+    DynamicRegistration(&'a DynamicRegistration),
+    Teable(&'a Teable),
+    Telnyx(&'a Telnyx),
+}
+
+/// Where the credentials of a registry are: a Secret, and the keys in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub enum CredentialsRef<'a> {
+    Bearer { name: &'a str, key: &'a str },
+    Password { name: &'a str, user_key: &'a str, password_key: &'a str },
+}
+
+impl RegistryConnection {
+    /// Which registry it is; `None` if it is one that this version does not know.
+    pub fn provider(&self) -> Option<Provider<'_>> {
+        let members = [
+            self.cal_com.as_ref().map(Provider::CalCom),
+            self.dynamic_registration.as_ref().map(Provider::DynamicRegistration),
+            self.teable.as_ref().map(Provider::Teable),
+            self.telnyx.as_ref().map(Provider::Telnyx),
+        ];
+        members.into_iter().flatten().next()
+    }
+
+    /// Where its credentials are; `None` if it needs none.
+    pub fn credentials(&self) -> Option<CredentialsRef<'_>> {
+        match self.provider()? {
+            Provider::CalCom(CalCom { credentials_secret_ref, .. })
+            | Provider::Telnyx(Telnyx { credentials_secret_ref, .. }) => Some(credentials_secret_ref.into()),
+            Provider::DynamicRegistration(server) => {
+                server.initial_access_token_secret_ref.as_ref().map(CredentialsRef::from)
+            }
+            Provider::Teable(teable) => Some(teable.credentials()),
+        }
+    }
+}
+
+impl Teable {
+    fn credentials(&self) -> CredentialsRef<'_> {
+        let TeableCredentialsRef { name, token_key, email_key, password_key } = &self.credentials_secret_ref;
+        match self.authentication {
+            TeableAuthentication::Bearer => CredentialsRef::Bearer { name, key: token_key },
+            TeableAuthentication::Password => {
+                CredentialsRef::Password { name, user_key: email_key, password_key }
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a SecretKeyRef> for CredentialsRef<'a> {
+    fn from(SecretKeyRef { name, key }: &'a SecretKeyRef) -> Self {
+        Self::Bearer { name, key }
+    }
+}
+
+impl<'a> CredentialsRef<'a> {
+    /// The Secret's name.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Bearer { name, .. } | Self::Password { name, .. } => name,
+        }
+    }
+
+    /// The keys that it must have.
+    pub fn keys(self) -> Vec<&'a str> {
+        match self {
+            Self::Bearer { key, .. } => vec![key],
+            Self::Password { user_key, password_key, .. } => vec![user_key, password_key],
+        }
+    }
 }
 
 /// A server of RFC 7591 and RFC 7592.

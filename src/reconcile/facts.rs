@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{OAuthClient, UnknownOutcome, annotations},
-    registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, metadata},
+    registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, Mark, metadata},
 };
 
 /// What is known in a pass. The rules of [`mod@super::next`] read it; [`super::run`] adds what it learns.
@@ -20,6 +20,8 @@ pub struct Facts {
     pub now: Timestamp,
     /// The object, as last read or written.
     pub client: OAuthClient,
+    /// What it declares, in the form in which the registry compares it.
+    pub declared: ClientMetadata,
     /// The intent on it.
     pub intent: Option<Intent>,
     /// The record, or why it cannot be read.
@@ -30,6 +32,8 @@ pub struct Facts {
     pub registry: Result<Known, Why>,
     /// Whether it is time to look at the registry.
     pub look_due: bool,
+    /// Whether the client itself is to be read, not only its line in the inventory.
+    pub look_closely: bool,
     /// A nonce that was never used.
     pub nonce: String,
     /// The installation that the operator is.
@@ -63,6 +67,26 @@ pub struct Known {
     pub fingerprint: String,
     /// What keeps us from registering there, if anything.
     pub not_ready: Option<Why>,
+    /// The fingerprint of the credentials, where it has some for all clients.
+    pub credentials: Option<String>,
+    /// Whether these credentials are known to open the account in which our clients are.
+    pub proven: bool,
+    /// The account that these credentials open, where the registry has told.
+    pub account_id: Option<String>,
+    /// The value of the annotation `accept` on the registry object.
+    pub accepted: Option<String>,
+}
+
+impl Known {
+    /// What the registry is now, as a fingerprint: where it is, and which credentials open it.
+    pub fn identity(&self) -> String {
+        fingerprint(&(&self.origin, &self.issuer, &self.credentials))
+    }
+
+    /// Whether somebody has said that what the registry is now is right.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.as_deref() == Some(self.identity().as_str())
+    }
 }
 
 /// What a pass has done so far.
@@ -83,12 +107,37 @@ pub struct Progress {
     pub seen: Option<Client>,
     /// A look has shown that the client is gone.
     pub gone: bool,
+    /// The registry was asked again whether its credentials open the right account.
+    pub surveyed: bool,
+    /// What a search for a client of an unknown outcome has found; absent before it.
+    pub searched: Option<Search>,
+    /// A client that is ours and whose secret nobody has.
+    pub adopting: Option<Client>,
+    /// The registry sees something else at the place of a registration.
+    pub conflict: Option<Error>,
+    /// A client is missing, but that is not proven yet, and why.
+    pub missing: Option<Why>,
+    /// Secrets that were revoked.
+    pub revoked: Vec<String>,
+    /// Earlier clients that were removed.
+    pub retired: Vec<String>,
+    /// Whatever else bore our mark was removed.
+    pub cleared: bool,
     /// The registry has let the client go.
     pub deregistered: bool,
     /// Why it has not.
     pub deregister_error: Option<Error>,
     /// What happened, for the events of the object.
     pub notes: Vec<Note>,
+}
+
+/// How a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// There is such a client; it is in hand, or to be adopted.
+    Found,
+    /// There is none.
+    Nothing,
 }
 
 /// A reply whose credentials are not stored yet.
@@ -109,6 +158,10 @@ pub enum Asked {
     Update,
     /// A look: it brought other credentials.
     Look,
+    /// A request for a further secret.
+    IssueSecret,
+    /// A look at the client that status names, since no record does.
+    Recover,
 }
 
 /// Why something is so, for conditions and events.
@@ -182,7 +235,36 @@ impl Facts {
 
     /// What the object declares.
     pub fn declared(&self) -> ClientMetadata {
-        ClientMetadata::declared(&self.client)
+        self.declared.clone()
+    }
+
+    /// Whether the object itself names the record's client and those that retire: from then on nothing else has to.
+    pub fn names(&self, record: &Record) -> bool {
+        let Some(status) = &self.client.status else { return false };
+        let retiring = status.rotation.iter().flat_map(|rotation| &rotation.retiring);
+        let retiring: Vec<&str> = retiring.map(|client| client.client_id.as_str()).collect();
+        status.client_id.as_ref() == Some(&record.client.client_id)
+            && record.state.retiring.iter().all(|old| retiring.contains(&old.client.client_id.as_str()))
+    }
+
+    /// Whether an announced attempt has not ended: it was not refused, and the record is still the one before it, if there is one.
+    pub fn unresolved(&self) -> Option<&Intent> {
+        let intent = self.intent.as_ref().filter(|intent| intent.refused.is_none())?;
+        let open = match self.record() {
+            Some(record) => intent.replaces.as_deref() == Some(record.state.nonce.as_str()),
+            None => true,
+        };
+        open.then_some(intent)
+    }
+
+    /// The owner mark of an attempt.
+    pub fn mark(&self, intent: &Intent) -> Mark {
+        Mark {
+            installation: self.installation.clone(),
+            uid: self.uid().into(),
+            nonce: intent.nonce.clone(),
+            replaces: intent.replaces.clone(),
+        }
     }
 
     /// The record, if there is a readable one.
@@ -198,7 +280,12 @@ impl Facts {
     /// What is asked of whom, as a fingerprint: a final refusal stands until it changes.
     pub fn question(&self, known: &Known) -> String {
         let declared = serde_json::to_string(&self.declared()).unwrap_or_default();
-        fingerprint(&(declared, &known.fingerprint, requested(&self.client)))
+        fingerprint(&(
+            declared,
+            &known.fingerprint,
+            requested(&self.client),
+            self.annotation(annotations::ROTATE),
+        ))
     }
 
     /// Compares what is declared with what the registry has, or had at our last write.
@@ -244,7 +331,7 @@ impl Facts {
                 self.record = theirs.map(Some);
                 true
             }
-            Some(Asked::Update | Asked::Look) => {
+            Some(Asked::Update | Asked::Look | Asked::IssueSecret) => {
                 let used = |record: &Record| (record.client.client_id.clone(), record.secrets().concat());
                 let ours = self.record().map(used);
                 let same = theirs.as_ref().is_ok_and(|record| Some(used(record)) == ours);
@@ -253,7 +340,8 @@ impl Facts {
                 }
                 same
             }
-            None => false,
+            // What was read can be read again.
+            Some(Asked::Recover) | None => false,
         }
     }
 

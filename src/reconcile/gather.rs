@@ -2,6 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::{
+    Context, PassError, call,
+    facts::{self, Facts, Known, Progress, Why, fingerprint},
+    intent::Intent,
+    look,
+    record::{self, Owner, Record},
+    secret::{self, Found},
+};
+use crate::{
+    api::{
+        ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DriftReads, DynamicRegistration, OAuthClient,
+        OAuthRegistry, RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri, annotations,
+        conditions,
+    },
+    registry::{self, ClientMetadata, Credentials, Management, Registry, Session, SessionKey, session},
+};
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
@@ -10,22 +26,6 @@ use kube::{
     Api, ResourceExt,
     core::{Selector, SelectorExt},
     runtime::reflector::ObjectRef,
-};
-use secrecy::SecretString;
-
-use super::{
-    Context, PassError, call,
-    facts::{self, Facts, Known, Progress, Why, fingerprint},
-    intent::Intent,
-    record::{self, Record},
-    secret,
-};
-use crate::{
-    api::{
-        ClusterOAuthRegistry, ConditionStatus, DriftReads, DynamicRegistration, OAuthClient, OAuthRegistry,
-        RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri, conditions,
-    },
-    registry::{self, Registry, Session, SessionKey, session},
 };
 
 const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_mins(10);
@@ -44,36 +44,70 @@ pub struct Pass {
 pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, PassError> {
     let uid = client.metadata.uid.clone().unwrap_or_default();
     let namespace = client.namespace().unwrap_or_default();
-    let records = context.records();
+    let found = find_registry(context, client).await?;
+    let shows_secrets = found.as_ref().is_ok_and(|found| found.known.capabilities.shows_secrets);
     let secrets: Api<Secret> = Api::namespaced(context.kube.clone(), &namespace);
-    let record = call("read the record", records.get_opt(&record::name(&uid))).await?;
-    let record = record.map(|secret| read_record(&secret, &uid)).transpose();
+    let apart = if shows_secrets { None } else { read_apart(context, &uid).await? };
     let secret = call("read the Secret", secrets.get_opt(&client.secret_name())).await?;
-    let registering = matches!(record, Ok(None)) && client.metadata.deletion_timestamp.is_none();
-    let (registry, driver, session) = match find_registry(context, client, registering).await? {
+    let secret = secret::judge(secret, &uid);
+    let record = apart.map_or_else(|| Ok(read_beside(client, &secret)), |apart| apart.map(Some));
+    let (registry, driver, session) = match found {
         Ok(found) => (Ok(found.known), Some(found.driver), Some(found.session)),
         Err(why) => (Err(why), None, None),
     };
     let settle = session.as_ref().map_or(Duration::ZERO, |s| session::timeout(&s.connection));
     let intent = Intent::of(client);
     // A replacement that was not made goes on only when a look finds the client gone again.
-    let nonce = record.as_ref().ok().and_then(Option::as_ref).map(|record: &Record| &record.state.nonce);
+    let stored = record.as_ref().ok().and_then(Option::as_ref);
+    let nonce = stored.map(|record: &Record| &record.state.nonce);
     let replacing = nonce.is_some() && nonce == intent.as_ref().and_then(|intent| intent.replaces.as_ref());
-    let facts = Facts {
-        now: context.clock.now(),
-        intent,
-        look_due: replacing || look_due(context, client, registry.as_ref().ok()),
-        client: client.clone(),
-        record,
-        secret: secret::judge(secret, &uid),
-        registry,
-        nonce: (context.nonces)(),
-        installation: context.installation.clone(),
-        settle: context.settings.settle_time.max(settle),
-        deletion_timeout: context.settings.deletion_timeout,
-        progress: Progress::default(),
+    let closely =
+        replacing || stored.is_some_and(|record| record.state.stray_secrets) || looks_closely(client);
+    let mut pass = Pass {
+        facts: Facts {
+            now: context.clock.now(),
+            intent,
+            look_due: closely || look_due(context, client, registry.as_ref().ok()),
+            look_closely: closely,
+            client: client.clone(),
+            declared: declared(client, driver.as_deref()),
+            record,
+            secret,
+            registry,
+            nonce: (context.nonces)(),
+            installation: context.installation.clone(),
+            settle: context.settings.settle_time.max(settle),
+            deletion_timeout: context.settings.deletion_timeout,
+            progress: Progress::default(),
+        },
+        driver,
+        session,
     };
-    Ok(Pass { facts, driver, session })
+    look::believe(context, &mut pass);
+    Ok(pass)
+}
+
+/// What is declared, as the registry compares it.
+fn declared(client: &OAuthClient, driver: Option<&dyn Registry>) -> ClientMetadata {
+    let declared = ClientMetadata::declared(client);
+    match driver {
+        Some(driver) => driver.normalised(declared),
+        None => declared,
+    }
+}
+
+async fn read_apart(context: &Context, uid: &str) -> Result<Option<Result<Record, String>>, PassError> {
+    let record = call("read the record", context.records().get_opt(&record::name(uid))).await?;
+    Ok(record.map(|secret| read_record(&secret, uid)))
+}
+
+/// The record that the user's Secret keeps. It counts only for the client that the object itself names: everybody who may write
+/// the Secret could have written it.
+fn read_beside(client: &OAuthClient, secret: &Found) -> Option<Record> {
+    let Found::Ours(secret) = secret else { return None };
+    let record = Record::beside(secret, Owner::of(client))?;
+    let named = client.status.as_ref()?.client_id.as_ref();
+    (named == Some(&record.client.client_id)).then_some(record)
 }
 
 fn read_record(secret: &Secret, uid: &str) -> Result<Record, String> {
@@ -95,8 +129,8 @@ pub async fn live(context: &Context, client: &OAuthClient) -> Result<Option<OAut
     Ok(live.filter(|live| live.metadata.uid == client.metadata.uid))
 }
 
-fn look_due(context: &Context, client: &OAuthClient, known: Option<&Known>) -> bool {
-    let interval = known.map_or(DEFAULT_DRIFT_INTERVAL, |known| known.drift_interval);
+/// Whether somebody waits for the truth about this very client.
+fn looks_closely(client: &OAuthClient) -> bool {
     let status = client.status.as_ref();
     let unseen = status.map(|status| status.observed_generation) != client.metadata.generation;
     let requested = facts::requested(client);
@@ -104,64 +138,98 @@ fn look_due(context: &Context, client: &OAuthClient, known: Option<&Known>) -> b
         requested.is_some() && requested != status.and_then(|s| s.last_handled_reconcile_at.clone());
     // What was wrong may have been put right at the registry.
     let ready = status.and_then(|status| conditions::find(&status.conditions, conditions::READY));
-    let unready = ready.is_none_or(|ready| ready.status != ConditionStatus::True);
-    unseen
-        || unhandled
-        || unready
-        || context.looks.due(client.metadata.uid.as_deref().unwrap_or_default(), interval)
+    unseen || unhandled || ready.is_none_or(|ready| ready.status != ConditionStatus::True)
 }
 
-struct Found {
-    known: Known,
-    driver: Box<dyn Registry>,
-    session: Arc<Session>,
+fn look_due(context: &Context, client: &OAuthClient, known: Option<&Known>) -> bool {
+    let interval = known.map_or(DEFAULT_DRIFT_INTERVAL, |known| known.drift_interval);
+    context.looks.due(client.metadata.uid.as_deref().unwrap_or_default(), interval)
 }
 
-async fn find_registry(
-    context: &Context,
-    client: &OAuthClient,
-    registering: bool,
-) -> Result<Result<Found, Why>, PassError> {
+/// A registry that can be used.
+pub struct Usable {
+    /// What it is known to be.
+    pub known: Known,
+    /// Its driver.
+    pub driver: Box<dyn Registry>,
+    /// Its session.
+    pub session: Arc<Session>,
+}
+
+/// What a registry object says.
+#[derive(Clone)]
+pub struct Described {
+    /// How to talk to the registry.
+    pub connection: RegistryConnection,
+    /// The value of the annotation `accept`.
+    pub accepted: Option<String>,
+}
+
+impl Described {
+    /// What a registry object says.
+    pub fn of(object: &impl ResourceExt, connection: &RegistryConnection) -> Self {
+        let accepted = object.annotations().get(annotations::ACCEPT).cloned();
+        Self { connection: connection.clone(), accepted }
+    }
+}
+
+async fn find_registry(context: &Context, client: &OAuthClient) -> Result<Result<Usable, Why>, PassError> {
     let reference = &client.spec.registry_ref;
     let key = session_key(reference, &client.namespace().unwrap_or_default());
-    let connection = match reference.kind {
+    let described = match reference.kind {
         RegistryKind::OAuthRegistry => namespaced(context, &key),
         RegistryKind::ClusterOAuthRegistry => cluster(context, client, &key).await?,
     };
-    let connection = match connection {
-        Ok(connection) => connection,
-        Err(why) => return Ok(Err(why)),
-    };
-    let session = match context.sessions.get(&key, &connection) {
+    match described {
+        Ok(described) => find_driver(context, &key, described).await,
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// The registry that an object describes, or why it cannot be used.
+pub async fn find_driver(
+    context: &Context,
+    key: &SessionKey,
+    Described { connection, accepted }: Described,
+) -> Result<Result<Usable, Why>, PassError> {
+    let session = match context.sessions.get(key, &connection) {
         Ok(session) => session,
         Err(why) => return Ok(Err(Why::new("InvalidRegistry", why))),
     };
-    let (token, not_ready) = match token(context, &key, &connection, registering).await? {
-        Ok(token) => (token, None),
-        Err(why) => (None, Some(why)),
+    let (credentials, not_ready) = match credentials(context, key, &session).await? {
+        Ok(credentials) => (credentials, None),
+        Err(why) => (session.credentials().last(), Some(why)),
     };
-    let driver = match registry::open(session.clone(), token) {
+    let driver = match registry::open(session.clone(), credentials) {
         Ok(driver) => driver,
-        Err(error) => return Ok(Err(Why::from(&error))),
+        Err(error) => return Ok(Err(not_ready.unwrap_or_else(|| Why::from(&error)))),
     };
-    let known = known(&session, driver.as_ref(), not_ready);
-    Ok(Ok(Found { known, driver, session }))
+    let known = Known { accepted, ..known(&session, driver.as_ref(), not_ready) };
+    Ok(Ok(Usable { known, driver, session }))
 }
 
 fn known(session: &Session, driver: &dyn Registry, not_ready: Option<Why>) -> Known {
     let connection = &session.connection;
     let dynamic = connection.dynamic_registration.as_ref();
+    let capabilities = driver.capabilities();
+    let credentials = session.fingerprint().filter(|_| capabilities.lists());
     let learned = session.learned();
+    let account =
+        learned.account.as_ref().filter(|(fingerprint, _)| Some(fingerprint) == credentials.as_ref());
     Known {
         origin: driver.origin(),
         issuer: driver.issuer(),
-        capabilities: driver.capabilities(),
         unknown_outcome: dynamic.map_or(UnknownOutcome::default(), |d| d.unknown_outcome),
         reads: dynamic.is_none_or(|d| d.drift_reads == DriftReads::Auto) && !learned.reads_rotate,
         shown: learned.shown.clone(),
         drift_interval: drift_interval(connection),
         fingerprint: fingerprint(&serde_json::to_string(connection).unwrap_or_default()),
         not_ready,
+        proven: credentials.is_some() && learned.proven == credentials,
+        account_id: account.map(|(_, account)| account.clone()),
+        accepted: None,
+        credentials,
+        capabilities,
     }
 }
 
@@ -180,13 +248,13 @@ pub fn session_key(reference: &RegistryRef, namespace: &str) -> SessionKey {
     SessionKey { kind: reference.kind, namespace: namespace.into(), name: reference.name.clone() }
 }
 
-fn namespaced(context: &Context, key: &SessionKey) -> Result<RegistryConnection, Why> {
+fn namespaced(context: &Context, key: &SessionKey) -> Result<Described, Why> {
     let found = context
         .registries
         .namespaced
         .iter()
         .find_map(|store| store.get(&ObjectRef::<OAuthRegistry>::new(&key.name).within(&key.namespace)));
-    found.map(|registry| registry.spec.connection.clone()).ok_or_else(|| {
+    found.map(|registry| Described::of(registry.as_ref(), &registry.spec.connection)).ok_or_else(|| {
         let message =
             format!("there is no OAuthRegistry {} in namespace {}: create it", key.name, key.namespace);
         Why::new("RegistryNotFound", message)
@@ -197,7 +265,7 @@ async fn cluster(
     context: &Context,
     client: &OAuthClient,
     key: &SessionKey,
-) -> Result<Result<RegistryConnection, Why>, PassError> {
+) -> Result<Result<Described, Why>, PassError> {
     let Some(store) = &context.registries.cluster else {
         let message = "this operator serves chosen namespaces only and sees no ClusterOAuthRegistry: use an OAuthRegistry";
         return Ok(Err(Why::new("ClusterRegistryUnavailable", message)));
@@ -208,7 +276,7 @@ async fn cluster(
     };
     let namespace = client.namespace().unwrap_or_default();
     if allowed(context, registry.spec.allowed_namespaces.as_ref(), &namespace).await? {
-        return Ok(Ok(registry.spec.connection.clone()));
+        return Ok(Ok(Described::of(registry.as_ref(), &registry.spec.connection)));
     }
     let message = format!(
         "ClusterOAuthRegistry {} does not allow namespace {namespace}: ask its owner to let spec.allowedNamespaces match the namespace's labels",
@@ -233,43 +301,46 @@ async fn allowed(
     Ok(namespace.is_some_and(|namespace| selector.matches(namespace.labels())))
 }
 
-/// The initial access token, read anew for every registration, so that a rotated one is used at once.
-async fn token(
+/// The registry's credentials: read by name, at most once a minute for all its clients, and at once after they were refused.
+async fn credentials(
     context: &Context,
     key: &SessionKey,
-    connection: &RegistryConnection,
-    registering: bool,
-) -> Result<Result<Option<SecretString>, Why>, PassError> {
-    let reference =
-        connection.dynamic_registration.as_ref().and_then(|d| d.initial_access_token_secret_ref.as_ref());
-    let Some(reference) = reference.filter(|_| registering) else { return Ok(Ok(None)) };
+    session: &Session,
+) -> Result<Result<Option<Credentials>, Why>, PassError> {
+    let Some(reference) = session.connection.credentials() else { return Ok(Ok(None)) };
+    if let Some(fresh) = session.credentials().fresh() {
+        return Ok(Ok(Some(fresh)));
+    }
     let namespace = match key.kind {
         RegistryKind::OAuthRegistry => &key.namespace,
         RegistryKind::ClusterOAuthRegistry => &context.settings.operator_namespace,
     };
     let secrets: Api<Secret> = Api::namespaced(context.kube.clone(), namespace);
-    let secret = call("read the initial access token", secrets.get_opt(&reference.name)).await?;
-    let value = secret.and_then(|secret| secret.data?.remove(&reference.key)).map(|value| value.0);
-    let text = value.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| text.trim().to_owned());
-    Ok(text.filter(|text| !text.is_empty()).map(|text| Some(SecretString::from(text))).ok_or_else(|| {
+    let secret = call("read the registry's credentials", secrets.get_opt(reference.name())).await?;
+    let Some(credentials) = secret.and_then(|secret| read_credentials(reference, &secret)) else {
         let message = format!(
-            "the registry wants an initial access token, but Secret {namespace}/{} has no text under key {}: create it",
-            reference.name, reference.key
+            "the registry needs credentials, but Secret {namespace}/{} has no text under key {}: create it",
+            reference.name(),
+            reference.keys().join(" and ")
         );
-        Why::new("CredentialsNotFound", message)
-    }))
+        return Ok(Err(Why::new("CredentialsNotFound", message)));
+    };
+    session.keep_credentials(credentials.clone());
+    Ok(Ok(Some(credentials)))
 }
 
-/// Reads what a new registration needs for a client that has a record. Returns whether it is there.
-pub async fn may_register_again(context: &Context, pass: &mut Pass) -> Result<bool, PassError> {
-    let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) else { return Ok(false) };
-    let client = &pass.facts.client;
-    let key = session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default());
-    match token(context, &key, &session.connection, true).await? {
-        Ok(token) => pass.driver = Some(registry::open(session.clone(), token)?),
-        Err(why) => known.not_ready = Some(why),
-    }
-    Ok(known.not_ready.is_none())
+fn read_credentials(reference: CredentialsRef<'_>, secret: &Secret) -> Option<Credentials> {
+    let text = |key: &str| {
+        let bytes = secret.data.as_ref()?.get(key)?.0.clone();
+        let text = String::from_utf8(bytes).ok()?.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    };
+    Some(match reference {
+        CredentialsRef::Bearer { key, .. } => Credentials::Bearer(text(key)?.into()),
+        CredentialsRef::Password { user_key, password_key, .. } => {
+            Credentials::Password { user: text(user_key)?, password: text(password_key)?.into() }
+        }
+    })
 }
 
 /// A driver for a client whose registry object may be gone: the last session there was, or what the record knows.
@@ -280,9 +351,21 @@ pub fn driver_from_record(
 ) -> Result<Box<dyn Registry>, registry::Error> {
     let at_origin = |driver: Box<dyn Registry>| (driver.origin() == record.state.origin).then_some(driver);
     let key = session_key(&record.state.registry, namespace);
-    let last = context.sessions.last(&key).and_then(|session| registry::open(session, None).ok());
+    let last = context.sessions.last(&key).and_then(|session| {
+        let credentials = session.credentials().last();
+        registry::open(session, credentials).ok()
+    });
     if let Some(driver) = last.and_then(at_origin) {
         return Ok(driver);
+    }
+    if matches!(record.client.management, Management::Registry) {
+        let RegistryRef { kind, name } = &record.state.registry;
+        return Err(registry::Error::new(
+            registry::Kind::Unavailable,
+            format!(
+                "{kind:?} {name} or its credentials are gone, and with them the way to the client: put them back"
+            ),
+        ));
     }
     let issuer = record.state.issuer.clone();
     let endpoint = issuer.is_none().then(|| record.state.origin.clone());
@@ -294,12 +377,8 @@ pub fn driver_from_record(
             unknown_outcome: UnknownOutcome::default(),
             drift_reads: DriftReads::default(),
         }),
-        drift_interval: None,
-        timeout: None,
-        rate_limit: None,
-        tls: None,
-        proxy_url: None,
         insecure_http: record.state.origin.starts_with("http://"),
+        ..RegistryConnection::default()
     };
     let gone = SessionKey { name: format!("{} (gone)", record.state.origin), ..key };
     let session = context

@@ -6,9 +6,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{OAuthClient, annotations};
+use crate::{
+    api::{OAuthClient, annotations},
+    registry::{Client, Management},
+};
 
-/// An announced registration.
+/// An announced registration, or an announced secret for a client that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
@@ -19,6 +22,12 @@ pub struct Intent {
     /// The nonce of the record that stays good until the new one is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// The client that a secret is issued for; absent if a client is registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_for: Option<Named>,
+    /// The client that is good still, and stays for a while beside the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retires: Option<String>,
     /// The client whose record was lost, and which a person gave up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<String>,
@@ -32,6 +41,30 @@ pub struct Intent {
     /// Earlier attempts of which no one knows the outcome: each may have left a client behind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<Suspect>,
+}
+
+/// A client by its ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Named {
+    /// The client id.
+    pub client_id: String,
+    /// The id by which the registry manages it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_id: Option<String>,
+}
+
+impl Named {
+    /// The ids of a client.
+    pub fn of(client: &Client) -> Self {
+        Self { client_id: client.client_id.clone(), registration_id: client.registration_id.clone() }
+    }
+
+    /// A client of which nothing but the ids is known, at a registry that manages all by its own credentials.
+    pub fn client(&self) -> Client {
+        let registration_id = self.registration_id.clone();
+        Client { registration_id, ..Client::named(&self.client_id, Management::Registry) }
+    }
 }
 
 /// The registry said no: it made no client.
@@ -66,8 +99,18 @@ impl Intent {
 
     /// A first attempt.
     pub fn first(uid: &str, nonce: String, replaces: Option<String>, at: Timestamp) -> Self {
-        let (uid, suspects) = (uid.into(), Vec::new());
-        Self { uid, nonce, replaces, gave_up: None, attempt: 1, at, refused: None, suspects }
+        Self {
+            uid: uid.into(),
+            nonce,
+            replaces,
+            secret_for: None,
+            retires: None,
+            gave_up: None,
+            attempt: 1,
+            at,
+            refused: None,
+            suspects: Vec::new(),
+        }
     }
 
     /// The attempt after this one. If nobody saw how this one ended, it becomes a suspect and is counted; unless a person has
@@ -83,8 +126,7 @@ impl Intent {
         if released {
             (attempt, suspects) = (1, Vec::new());
         }
-        let (uid, gave_up) = (self.uid.clone(), self.gave_up.clone());
-        Self { uid, nonce, replaces, gave_up, attempt, at, refused: None, suspects }
+        Self { nonce, replaces, attempt, at, refused: None, suspects, ..self.clone() }
     }
 
     /// The attempt after a person has looked after its suspects.

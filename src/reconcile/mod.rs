@@ -7,9 +7,12 @@ pub mod backoff;
 pub mod facts;
 pub mod gather;
 pub mod intent;
+pub mod lanes;
+pub mod look;
 pub mod next;
 pub mod record;
 mod report;
+pub mod rotation;
 pub mod run;
 pub mod secret;
 pub mod status;
@@ -23,14 +26,11 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api,
+    Api, ResourceExt,
     runtime::{controller::Action, events::Recorder, reflector::Store},
 };
 use thiserror::Error;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry},
@@ -41,7 +41,9 @@ use crate::{
 use backoff::{Backoff, jittered};
 use facts::{Facts, Why};
 use gather::Pass;
-use next::{Effect, Step, next};
+use lanes::Lanes;
+use look::Misses;
+use next::{Step, next};
 use record::Record;
 
 /// More rounds than any pass needs; a pass that does not end is a bug, and says so.
@@ -75,12 +77,16 @@ pub struct Context {
     pub nonces: Box<dyn Fn() -> String + Send + Sync>,
     /// Which installation this is: the UID of the operator's namespace.
     pub installation: String,
+    /// The clients, as watched.
+    pub clients: Vec<Store<OAuthClient>>,
     /// When clients were last looked at.
     pub looks: Looks,
+    /// Which clients their registries did not show.
+    pub misses: Misses,
     /// Failures in a row.
     pub backoff: Backoff,
-    /// Passes at once, over all controllers.
-    pub permits: Semaphore,
+    /// Passes at once, for each registry and over all controllers.
+    pub lanes: Lanes,
 }
 
 impl Context {
@@ -135,6 +141,11 @@ impl Looks {
         let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The queue comes back a little early or late.
         looks.get(uid).is_none_or(|at| at.elapsed() >= interval * 4 / 5)
+    }
+
+    /// When it was looked at last.
+    pub fn at(&self, uid: &str) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
     }
 
     /// Notes a look.
@@ -214,7 +225,13 @@ pub(crate) async fn call<T>(
 /// One pass over one client. Never an error: what failed is in status, logs and metrics, and the delay is in the action.
 pub async fn reconcile(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
     context.registries.wait_until_listed().await;
-    let Ok(_permit) = context.permits.acquire().await else { return Action::await_change() };
+    let key = gather::session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default());
+    let Some(_permit) = context.lanes.enter(key).await else { return Action::await_change() };
+    // A pass is large; ten thousand may wait.
+    Box::pin(begin(client, context)).await
+}
+
+async fn begin(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
     let began = Instant::now();
     let mut client = OAuthClient::clone(&client);
     let mut outcome = pass(&context, &client).await;
@@ -245,7 +262,18 @@ struct Outcome {
 
 async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassError> {
     let mut pass = gather::gather(context, client).await?;
-    let end = match decide(context, &mut pass).await {
+    let mut end = part(context, &mut pass).await?;
+    // Some things wait until status names the client: the owner mark comes off only then.
+    if matches!(end, Step::Settled) && matches!(next(&pass.facts), Step::Do(_)) {
+        pass.facts.progress.notes.clear();
+        end = part(context, &mut pass).await?;
+    }
+    Ok(outcome(context, &pass, &end))
+}
+
+/// Does what is to be done, and reports it.
+async fn part(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
+    let end = match decide(context, pass).await {
         Ok(step) => step,
         Err(PassError::Registry(error)) => Step::Fail(error),
         Err(error) if error.is_definite() => Step::Wait(refused_by_kubernetes(&pass.facts, &error), SOON),
@@ -254,8 +282,8 @@ async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassEr
             return Err(error);
         }
     };
-    report::report(context, &pass.facts, &end).await?;
-    Ok(outcome(context, &pass, &end))
+    report::report(context, &mut pass.facts, &end).await?;
+    Ok(end)
 }
 
 /// Quota, policy, missing rights: somebody has to mend it, so it belongs into the status. Policies may quote what they refuse.
@@ -278,7 +306,7 @@ async fn decide(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
         };
         // What a look brought is stored first of all, under the record's own version: nobody else has it.
         let keeps_a_reply = pass.facts.progress.in_hand.is_some();
-        if !hangs_together && !keeps_a_reply && !matches!(effect, Effect::Prepare | Effect::Look) {
+        if !hangs_together && !keeps_a_reply && !effect.only_reads() {
             if !gather::hangs_together(context, &pass.facts.client).await? {
                 return Err(PassError::Stale);
             }
@@ -314,6 +342,7 @@ fn outcome(context: &Context, pass: &Pass, end: &Step) -> Outcome {
     if result != "error" {
         context.backoff.forget(uid);
     }
+    let delay = next_event(facts).map_or(delay, |event| delay.min(event));
     // A deletion must not sleep past its end.
     let delay = if facts.deleting() {
         next::time_left(facts).map_or(delay, |left| delay.min(left + Duration::from_secs(1)))
@@ -321,6 +350,20 @@ fn outcome(context: &Context, pass: &Pass, end: &Step) -> Outcome {
         delay
     };
     Outcome { result, action: Action::requeue(delay) }
+}
+
+/// What is due before the next look: a rotation, the end of an old secret or client.
+fn next_event(facts: &Facts) -> Option<Duration> {
+    let state = &facts.record()?.state;
+    let retiring = state.retiring.iter().map(|old| old.until);
+    let events =
+        state.schedule.next.into_iter().chain(state.previous.as_ref().map(|p| p.until)).chain(retiring);
+    let until = |event: jiff::Timestamp| {
+        // What is overdue goes on at its own pace: it may be refused.
+        let left = Duration::try_from(event.duration_since(facts.now)).ok().filter(|left| !left.is_zero())?;
+        Some(left + Duration::from_millis(50))
+    };
+    events.filter_map(until).min()
 }
 
 fn failed(context: &Context, client: &OAuthClient, error: &PassError) -> Outcome {

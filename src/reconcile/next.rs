@@ -1,8 +1,11 @@
 //! What to do next: an ordered list of small rules over the facts. Pure; the first rule that has something to say is heard.
 
+mod absence;
+mod adoption;
 mod deletion;
 mod registration;
 mod reply;
+mod secrets;
 mod upkeep;
 
 use std::time::Duration;
@@ -10,15 +13,23 @@ use std::time::Duration;
 use super::{
     facts::{Facts, Why},
     intent::Intent,
-    record::{Record, Released},
+    record::{Record, Released, Retiring},
+    rotation,
     secret::{self, Found},
 };
-use crate::registry::{Client, ClientMetadata, Error, Field, Support, Wanted, metadata};
+use crate::{
+    api::{ReplacementPolicy, annotations},
+    registry::{Client, ClientMetadata, Error, Field, Management, Rotation, Support, Wanted, metadata},
+};
+pub use absence::account_unknown;
+use absence::{account_not_proven, client_is_gone, client_is_missing};
+use adoption::secret_to_issue;
 use deletion::being_deleted;
 pub use deletion::time_left;
-use registration::{client_is_gone, not_registered, outcome_unknown, record_is_lost, suspects_looked_after};
+use registration::{not_registered, outcome_unknown, record_is_lost, suspects_looked_after};
 use reply::{credentials_in_hand, refusal_in_hand, stray_in_hand};
-use upkeep::{differs, no_secret_or_expired, not_as_declared, time_to_look};
+use secrets::{old_ones_end, rotation_is_due, schedule_is_behind, secret_is_dead};
+use upkeep::{client_is_disabled, differs, no_secret_or_expired, not_as_declared, time_to_look};
 
 /// Attempts of which no one knows the outcome, before a person has to look: the first and two more.
 pub const ATTEMPTS: u32 = 3;
@@ -44,13 +55,21 @@ pub enum Effect {
     /// Make sure that a registration can be sent.
     Prepare,
     /// Write finalizer and intent onto the object.
-    Announce(Intent),
+    Announce(Box<Intent>),
     /// Register the client.
-    Register(Wanted),
+    Register(Box<Wanted>),
+    /// Search the registry for the client of an attempt of which nobody saw the end.
+    Search,
+    /// Issue a secret for a client.
+    IssueSecret(Box<Client>),
+    /// Find out whether the registry's credentials open the right account.
+    Survey,
+    /// Read the client that status names, since no record does.
+    Recover(Box<Client>),
     /// Write onto the object that the registry refused.
-    NoteRefusal(Intent),
+    NoteRefusal(Box<Intent>),
     /// Write onto the object that a person has looked after suspected orphans.
-    Acknowledge(Intent),
+    Acknowledge(Box<Intent>),
     /// Store the record.
     Store(Box<Record>),
     /// Write our finalizer onto the object again.
@@ -66,8 +85,14 @@ pub enum Effect {
         /// The fields that left the spec.
         reset: Vec<Field>,
     },
+    /// Revoke a secret of the client.
+    RevokeSecret(String),
+    /// Remove an earlier client of the object.
+    Retire(Retiring),
     /// Remove the client from the registry.
     Deregister,
+    /// Remove what else bears the object's mark.
+    DeregisterMarked,
     /// Remove a client that only this pass knows.
     DeregisterStray(Box<Client>),
     /// Keep the record beyond its object.
@@ -78,10 +103,17 @@ pub enum Effect {
     RemoveFinalizer,
 }
 
+impl Effect {
+    /// Whether it changes nothing, here or there.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Prepare | Self::Look | Self::Search | Self::Survey | Self::Recover(_))
+    }
+}
+
 type Rule = fn(&Facts) -> Option<Step>;
 
 /// The rules, in order.
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 30] = [
     credentials_in_hand,
     stray_in_hand,
     refusal_in_hand,
@@ -95,14 +127,22 @@ const RULES: [Rule; 22] = [
     registry_not_usable,
     not_supported,
     registry_changed,
+    schedule_is_behind,
+    account_not_proven,
     record_is_lost,
+    secret_to_issue,
     outcome_unknown,
     suspects_looked_after,
     not_registered,
     time_to_look,
+    client_is_missing,
     client_is_gone,
+    secret_is_dead,
     differs,
     not_as_declared,
+    old_ones_end,
+    rotation_is_due,
+    client_is_disabled,
     no_secret_or_expired,
 ];
 
@@ -185,35 +225,85 @@ fn not_supported(facts: &Facts) -> Option<Step> {
     for (field, value) in &declared.0 {
         let name = field.spec_name();
         let refused = match known.capabilities.support(*field) {
-            Support::Settable => continue,
-            Support::Fixed(fixed) if metadata::normal(*field, fixed) == metadata::normal(*field, value) => {
+            Support::Settable | Support::Immutable => continue,
+            Support::Fixed(fixed)
+                if fixed
+                    .iter()
+                    .any(|fixed| metadata::normal(*field, fixed) == metadata::normal(*field, value)) =>
+            {
                 continue;
             }
             Support::Fixed(fixed) => {
+                let fixed = fixed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
                 format!("this registry always has {name} {fixed}: declare that or leave it out")
             }
             Support::Unsupported => format!("this registry knows no {name}: leave it out"),
         };
         return Some(Step::Refuse(Why::new("Unsupported", refused)));
     }
-    let missing = known.capabilities.required.iter().find(|field| declared.get(**field).is_none())?;
-    let message = format!("this registry registers no client without {}: declare it", missing.spec_name());
-    Some(Step::Refuse(Why::new("MissingField", message)))
+    let lacking =
+        |field: &&Field| declared.get(**field).is_none_or(|value| metadata::normal(**field, value).is_null());
+    if let Some(missing) = known.capabilities.required.iter().find(lacking) {
+        let message =
+            format!("this registry registers no client without {}: declare it", missing.spec_name());
+        return Some(Step::Refuse(Why::new("MissingField", message)));
+    }
+    let message = rotation_not_supported(facts, known.capabilities.rotation)?;
+    Some(Step::Refuse(Why::new("Unsupported", message)))
 }
 
-/// A record knows its origin: its token goes nowhere else, and another registry's silence about the client proves nothing.
+/// Honesty where a registry cannot rotate as declared.
+fn rotation_not_supported(facts: &Facts, rotation: Rotation) -> Option<String> {
+    let spec = &facts.client.spec;
+    let overlaps = spec.rotation.as_ref().is_some_and(|rotation| rotation.overlap.is_some());
+    match rotation {
+        Rotation::Replace if overlaps && spec.replacement_policy != ReplacementPolicy::WhenNeeded => Some(
+            "this registry keeps one secret for a client, so that a new one ends the old one at once: leave rotation.overlap out".into(),
+        ),
+        Rotation::Recreate if rotation::is_wanted(&facts.client) && spec.replacement_policy != ReplacementPolicy::WhenNeeded => Some(
+            "this registry cannot change a client's secret: leave rotation and the annotation oauth-operator.io/rotate out, or set \
+             replacementPolicy: WhenNeeded to have a new client, with a new id, each time"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
+/// A record knows its origin: its token goes nowhere else, and another registry's silence about the client proves nothing. Where
+/// the registry's own credentials manage all clients, a person can say that it is the same registry at a new place.
 fn registry_changed(facts: &Facts) -> Option<Step> {
     let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
-    let other_issuer =
-        matches!((&record.state.issuer, &known.issuer), (Some(then), Some(now)) if then != now);
-    (record.state.origin != known.origin || other_issuer).then(|| {
-        let then = record.state.issuer.as_ref().unwrap_or(&record.state.origin);
-        let now = known.issuer.as_ref().unwrap_or(&known.origin);
-        let message = format!(
-            "the client was registered at {then}, but the registry now points to {now}: point it back, or delete this object and make a new one"
+    let other = |then: &Option<String>, now: &Option<String>| then.is_some() && now.is_some() && then != now;
+    let moved = record.state.origin != known.origin || other(&record.state.issuer, &known.issuer);
+    if !moved && !other(&record.client.account_id, &known.account_id) {
+        return None;
+    }
+    let by_registry = matches!(record.client.management, Management::Registry);
+    if by_registry && known.is_accepted() {
+        let mut record = record.clone();
+        record.state.origin.clone_from(&known.origin);
+        record.state.issuer.clone_from(&known.issuer);
+        record.state.credentials.clone_from(&known.credentials);
+        record.client.account_id.clone_from(&known.account_id);
+        return Some(Step::Do(Effect::Store(Box::new(record))));
+    }
+    let at = |place: &str, account: &Option<String>| match account {
+        Some(account) if !moved => format!("account {account}"),
+        _ => place.to_owned(),
+    };
+    let then = at(record.state.issuer.as_ref().unwrap_or(&record.state.origin), &record.client.account_id);
+    let now = at(known.issuer.as_ref().unwrap_or(&known.origin), &known.account_id);
+    let mut message = format!(
+        "the client was registered at {then}, but the registry now points to {now}: point it back, or delete this object and make a new one"
+    );
+    if by_registry {
+        message = format!(
+            "{message}; if the clients are there too, annotate the registry with {}={}",
+            annotations::ACCEPT,
+            known.identity()
         );
-        Step::Refuse(Why::new("RegistryChanged", message))
-    })
+    }
+    Some(Step::Refuse(Why::new("RegistryChanged", message)))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! The record: what the operator must never forget about a client, in a Secret of its own namespace. Pure.
+//! The record: what the operator must never forget about a client. Pure.
 //!
-//! A registry shows credentials once, so the *create* of this Secret is the commit of a registration. The user's Secret is
-//! derived from it and can be lost or edited without harm. It has no owner reference: it outlives its object until the
-//! registry has let the client go.
+//! Most registries show credentials once, so the record is a Secret of the operator's own namespace, and its *create* is the
+//! commit of a registration. The user's Secret is derived from it and can be lost or edited without harm. It has no owner
+//! reference: it outlives its object until the registry has let the client go.
+//!
+//! Where every read shows the secret, the record is an annotation of the user's Secret: that is the commit then, and what is lost
+//! is read again.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::intent::Refusal;
+use super::{
+    intent::{Named, Refusal},
+    rotation::Schedule,
+};
 use crate::{
-    api::{DeletionPolicy, RegistryRef, annotations},
+    api::{DeletionPolicy, OAuthClient, RegistryRef, RetiringClient, annotations},
     registry::{Client, ClientMetadata, Document, Field, Management},
 };
 
@@ -41,6 +47,17 @@ pub struct Record {
     pub released: Option<Released>,
     /// The version that was read; `None` before it was stored.
     pub version: Option<String>,
+    /// Where it is kept.
+    pub place: Place,
+}
+
+/// Where a record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a Secret of the operator's namespace.
+    Apart,
+    /// With the user's Secret.
+    WithSecret,
 }
 
 /// The object that a record belongs to.
@@ -87,6 +104,43 @@ pub struct State {
     /// Fields that left the spec and that the registry would not clear.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_cleared: Vec<Field>,
+    /// The fingerprint of the registry's credentials that registered the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+    /// When the secret was changed, and when it is changed next.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// The secret before this one, where it still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// Secrets that are about to be revoked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoking: Vec<String>,
+    /// A reply may have been lost that brought a secret: the client may have one that nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stray_secrets: bool,
+    /// Earlier clients of the object that are removed when their time has come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retiring: Vec<Retiring>,
+}
+
+/// The secret before the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Its id.
+    pub id: String,
+    /// When it is revoked.
+    pub until: Timestamp,
+}
+
+/// An earlier client of the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retiring {
+    /// Which.
+    #[serde(flatten)]
+    pub client: Named,
+    /// When it is removed.
+    pub until: Timestamp,
 }
 
 /// Why a record outlives its object.
@@ -118,8 +172,84 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registered_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    registration_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_hint: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    managed_by_registry: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     unmanaged_because: Option<String>,
     document: Document,
+}
+
+impl Stored {
+    fn of(record: &Record) -> Self {
+        let client = &record.client;
+        let (managed_by_registry, unmanaged_because) = match &client.management {
+            Management::Token { .. } => (false, None),
+            Management::Registry => (true, None),
+            Management::None(why) => (false, Some(why.clone())),
+        };
+        Self {
+            state: record.state.clone(),
+            client_secret_expires_at: client.client_secret_expires_at,
+            registered_at: client.registered_at,
+            registration_id: client.registration_id.clone(),
+            account_id: client.account_id.clone(),
+            secret_id: client.secret_id.clone(),
+            secret_hint: client.secret_hint.clone(),
+            managed_by_registry,
+            unmanaged_because,
+            document: client.document.clone(),
+        }
+    }
+
+    fn client(self, id: String, secret: Option<String>, management: Management) -> (Client, State) {
+        let client = Client {
+            client_secret: secret.map(SecretString::from),
+            client_secret_expires_at: self.client_secret_expires_at,
+            registered_at: self.registered_at,
+            registration_id: self.registration_id,
+            account_id: self.account_id,
+            secret_id: self.secret_id,
+            secret_hint: self.secret_hint,
+            document: self.document,
+            ..Client::named(id, management)
+        };
+        (client, self.state)
+    }
+}
+
+/// The record as the user's Secret keeps it: ids only, for the secret itself stands in the data.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Beside {
+    client_id: String,
+    /// The key in the data that holds the secret.
+    secret_key: String,
+    #[serde(flatten)]
+    stored: Stored,
+}
+
+impl Retiring {
+    /// What status tells of one.
+    pub fn of(told: &RetiringClient) -> Self {
+        let client = Named { client_id: told.client_id.clone(), registration_id: None };
+        Self { client, until: told.until.0 }
+    }
+}
+
+impl Owner {
+    /// The object itself.
+    pub fn of(client: &OAuthClient) -> Self {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        let metadata = &client.metadata;
+        Self { uid: part(&metadata.uid), namespace: part(&metadata.namespace), name: part(&metadata.name) }
+    }
 }
 
 /// The record's name.
@@ -163,21 +293,11 @@ impl Record {
         if let Some(secret) = &client.client_secret {
             data.insert(CLIENT_SECRET.into(), bytes(secret.expose_secret()));
         }
-        let unmanaged_because = match &client.management {
-            Management::Token { uri, token } => {
-                data.insert(URI.into(), bytes(uri.as_str()));
-                data.insert(TOKEN.into(), bytes(token.expose_secret()));
-                None
-            }
-            Management::None(why) => Some(why.clone()),
-        };
-        let stored = Stored {
-            state: self.state.clone(),
-            client_secret_expires_at: client.client_secret_expires_at,
-            registered_at: client.registered_at,
-            unmanaged_because,
-            document: client.document.clone(),
-        };
+        if let Management::Token { uri, token } = &client.management {
+            data.insert(URI.into(), bytes(uri.as_str()));
+            data.insert(TOKEN.into(), bytes(token.expose_secret()));
+        }
+        let stored = Stored::of(self);
         data.insert(STATE.into(), ByteString(serde_json::to_vec(&stored)?));
         Ok(data)
     }
@@ -186,7 +306,7 @@ impl Record {
     pub fn secrets(&self) -> Vec<&str> {
         let token = match &self.client.management {
             Management::Token { token, .. } => Some(token),
-            Management::None(_) => None,
+            Management::Registry | Management::None(_) => None,
         };
         self.client.client_secret.iter().chain(token).map(ExposeSecret::expose_secret).collect()
     }
@@ -204,14 +324,13 @@ impl Record {
         let state = data.get(STATE).ok_or("it has no state")?;
         let stored: Stored = serde_json::from_slice(&state.0)
             .map_err(|e| format!("its state cannot be read (line {}, column {})", e.line(), e.column()))?;
-        let client = Client {
-            client_id: text(CLIENT_ID)?.filter(|id| !id.is_empty()).ok_or("it has no client_id")?,
-            client_secret: text(CLIENT_SECRET)?.map(SecretString::from),
-            client_secret_expires_at: stored.client_secret_expires_at,
-            registered_at: stored.registered_at,
-            management: management(text(URI)?, text(TOKEN)?, stored.unmanaged_because)?,
-            document: stored.document,
+        let id = text(CLIENT_ID)?.filter(|id| !id.is_empty()).ok_or("it has no client_id")?;
+        let management = if stored.managed_by_registry {
+            Management::Registry
+        } else {
+            management(text(URI)?, text(TOKEN)?, stored.unmanaged_because.clone())?
         };
+        let (client, state) = stored.client(id, text(CLIENT_SECRET)?, management);
         let notes = secret.metadata.annotations.clone().unwrap_or_default();
         let released = match notes.get(annotations::RELEASED).map(String::as_str) {
             Some("Retained") => Some(Released::Retained),
@@ -220,7 +339,28 @@ impl Record {
         };
         let owner = owner(&notes).ok_or("its annotations do not say whose it is")?;
         let version = secret.metadata.resource_version.clone();
-        Ok(Self { owner, client, state: stored.state, released, version })
+        Ok(Self { owner, client, state, released, version, place: Place::Apart })
+    }
+
+    /// The text that the user's Secret keeps.
+    ///
+    /// # Errors
+    /// If the state is no JSON, which would be a bug here.
+    pub fn to_annotation(&self, secret_key: &str) -> serde_json::Result<String> {
+        let (client_id, stored) = (self.client.client_id.clone(), Stored::of(self));
+        serde_json::to_string(&Beside { client_id, secret_key: secret_key.into(), stored })
+    }
+
+    /// Reads a record that the user's Secret keeps; `None` if it keeps none that can be read. It is as good as its place: a person
+    /// could have written it.
+    pub fn beside(secret: &Secret, owner: Owner) -> Option<Self> {
+        let text = secret.metadata.annotations.as_ref()?.get(annotations::RECORD)?;
+        let Beside { client_id, secret_key, stored } = serde_json::from_str(text).ok()?;
+        let value = secret.data.as_ref().and_then(|data| data.get(&secret_key));
+        let value = value.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+        let (client, state) = stored.client(client_id, value, Management::Registry);
+        let version = secret.metadata.resource_version.clone();
+        Some(Self { owner, client, state, released: None, version, place: Place::WithSecret })
     }
 }
 
@@ -228,7 +368,8 @@ impl Record {
 pub fn says(stored: &Secret, wanted: &Secret) -> bool {
     let released =
         |secret: &Secret| secret.metadata.annotations.as_ref()?.get(annotations::RELEASED).cloned();
-    stored.data == wanted.data && released(stored) == released(wanted)
+    let beside = |secret: &Secret| secret.metadata.annotations.as_ref()?.get(annotations::RECORD).cloned();
+    stored.data == wanted.data && released(stored) == released(wanted) && beside(stored) == beside(wanted)
 }
 
 fn management(uri: Option<String>, token: Option<String>, why: Option<String>) -> Result<Management, String> {
@@ -258,15 +399,15 @@ pub(crate) mod tests {
         Record {
             owner: Owner { uid: "uid-1".into(), namespace: "ns".into(), name: "app".into() },
             client: Client {
-                client_id: "id-1".into(),
                 client_secret: Some("s3cr3t".into()),
-                client_secret_expires_at: None,
-                registered_at: None,
-                management: Management::Token {
-                    uri: Url::parse("https://as.example/register/id-1").unwrap(),
-                    token: "t0ken".into(),
-                },
                 document: applied.to_document(),
+                ..Client::named(
+                    "id-1",
+                    Management::Token {
+                        uri: Url::parse("https://as.example/register/id-1").unwrap(),
+                        token: "t0ken".into(),
+                    },
+                )
             },
             state: State {
                 nonce: "nonce-1".into(),
@@ -280,9 +421,16 @@ pub(crate) mod tests {
                 secret_since: None,
                 renewed_for: None,
                 not_cleared: vec![Field::LogoUri],
+                credentials: None,
+                schedule: Schedule::default(),
+                previous: None,
+                revoking: Vec::new(),
+                stray_secrets: false,
+                retiring: Vec::new(),
             },
             released: None,
             version: Some("7".into()),
+            place: Place::Apart,
         }
     }
 

@@ -18,22 +18,24 @@ use crate::api::{Condition, ConditionStatus, OAuthClient, conditions};
 const NOTE: usize = 1000;
 
 /// Writes the status if it differs, and says what changed.
-pub async fn report(context: &Context, facts: &Facts, end: &Step) -> Result<(), PassError> {
+pub async fn report(context: &Context, facts: &mut Facts, end: &Step) -> Result<(), PassError> {
     log(facts, end);
     if facts.deleting() && matches!(end, Step::Settled) {
         publish_notes(context, facts).await;
         return Ok(());
     }
     let new = status::status(facts, end);
-    let old = facts.client.status.as_ref();
+    let old = facts.client.status.clone();
+    let old = old.as_ref();
     if old != Some(&new) {
         let mut client = facts.client.clone();
         client.status = Some(new.clone());
         let clients: Api<OAuthClient> =
             Api::namespaced(context.kube.clone(), &client.namespace().unwrap_or_default());
         // The object's resourceVersion goes with it: a stale pass reports nothing.
-        call("write the status", clients.replace_status(&client.name_any(), &PostParams::default(), &client))
-            .await?;
+        let name = client.name_any();
+        facts.client =
+            call("write the status", clients.replace_status(&name, &PostParams::default(), &client)).await?;
     }
     publish_notes(context, facts).await;
     if facts.progress.notes.is_empty()

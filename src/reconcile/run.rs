@@ -14,13 +14,17 @@ use super::{
     facts::{self, Asked, Facts, InHand},
     gather::{self, Pass},
     intent::Intent,
+    look,
     next::Effect,
-    record::{self, Record, Released},
+    record::{self, Owner, Place, Record, Released, Retiring},
     secret::{self, Found},
 };
 use crate::{
     api::{FINALIZER, OAuthClient, annotations, conditions},
-    registry::{self, Client, ClientMetadata, Error, Field, Kind, Registry, Retry, Wanted},
+    registry::{
+        Adoption, Client, ClientMetadata, Error, Field, Kind, Management, MarkPlace, Registry, Retry,
+        ShownMark, Wanted,
+    },
 };
 
 /// The commit of a registration is tried for this long: what it would lose, nobody else has.
@@ -29,7 +33,7 @@ const COMMIT_FOR: Duration = Duration::from_secs(45);
 /// Runs one effect.
 pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     match effect {
-        Effect::Prepare => prepare(pass, context).await,
+        Effect::Prepare => prepare(pass).await,
         Effect::Announce(intent) => announce(pass, context, &intent).await,
         Effect::Register(wanted) => register(pass, &wanted).await,
         Effect::NoteRefusal(intent) => note_refusal(pass, context, &intent).await,
@@ -37,7 +41,14 @@ pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(
         Effect::AddFinalizer => add_finalizer(pass, context).await,
         Effect::Store(record) => store(pass, context, *record).await,
         Effect::Publish => publish(pass, context).await,
-        Effect::Look => look(pass, context).await,
+        Effect::Look => look::look(pass, context).await,
+        Effect::Search => look::search(pass, context).await,
+        Effect::Survey => look::survey(pass, context).await,
+        Effect::Recover(client) => look::recover(pass, context, &client).await,
+        Effect::IssueSecret(client) => issue_secret(pass, *client).await,
+        Effect::RevokeSecret(id) => revoke_secret(pass, id).await,
+        Effect::Retire(old) => retire(pass, old).await,
+        Effect::DeregisterMarked => deregister_marked(pass, context).await,
         Effect::Update { wanted, reset } => update(pass, context, &wanted, &reset).await,
         Effect::Deregister => deregister(pass, context).await,
         Effect::DeregisterStray(client) => deregister_stray(pass, &client).await,
@@ -57,10 +68,7 @@ fn record_of(facts: &Facts) -> Result<&Record, PassError> {
     facts.record().ok_or_else(|| PassError::Internal("a rule asked for a record that is not there".into()))
 }
 
-async fn prepare(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
-    if pass.facts.record().is_some() && !gather::may_register_again(context, pass).await? {
-        return Ok(());
-    }
+async fn prepare(pass: &mut Pass) -> Result<(), PassError> {
     driver(pass)?.prepare().await?;
     pass.facts.progress.prepared = true;
     Ok(())
@@ -176,8 +184,20 @@ async fn patch_metadata(
 
 async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
     let outcome = driver(pass)?.register(wanted).await;
+    let capabilities =
+        pass.facts.registry.as_ref().map(|known| known.capabilities.clone()).unwrap_or_default();
     let progress = &mut pass.facts.progress;
+    // Its turn was taken for one request.
+    progress.prepared = false;
     match outcome {
+        Ok(client) if client.client_secret.is_none() && capabilities.adoption == Adoption::WithNewSecret => {
+            progress.adopting = Some(client);
+        }
+        // Names are unique there: it may be ours.
+        Err(error) if error.kind == Kind::Conflict && capabilities.lists() => {
+            progress.announced = false;
+            progress.conflict = Some(error);
+        }
         Ok(client) => progress.in_hand = Some(InHand { client, to: Asked::Register }),
         Err(error) if error.kind == Kind::Ambiguous => {
             progress.announced = false;
@@ -188,18 +208,59 @@ async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
     Ok(())
 }
 
+async fn issue_secret(pass: &mut Pass, client: Client) -> Result<(), PassError> {
+    let outcome = driver(pass)?.issue_secret(&client).await;
+    let of_record = pass.facts.record().is_some_and(|record| record.client.client_id == client.client_id);
+    let progress = &mut pass.facts.progress;
+    progress.adopting = None;
+    progress.prepared = false;
+    match outcome {
+        Ok(issued) => {
+            let to = if of_record { Asked::IssueSecret } else { Asked::Register };
+            let (secret_id, secret_hint) = (issued.id, issued.hint);
+            let client = Client { client_secret: Some(issued.secret), secret_id, secret_hint, ..client };
+            progress.in_hand = Some(InHand { client, to });
+        }
+        Err(error) if error.kind == Kind::Ambiguous => {
+            progress.announced = false;
+            progress.warn("OutcomeUnknown", error.summary);
+        }
+        Err(error) => progress.refused = Some(error),
+    }
+    Ok(())
+}
+
+async fn revoke_secret(pass: &mut Pass, id: String) -> Result<(), PassError> {
+    let client = record_of(&pass.facts)?.client.clone();
+    driver(pass)?.revoke_secret(&client, &id).await?;
+    pass.facts.progress.revoked.push(id);
+    pass.facts
+        .progress
+        .note("SecretRevoked", format!("an earlier secret of client {} no longer works", client.client_id));
+    Ok(())
+}
+
+async fn retire(pass: &mut Pass, old: Retiring) -> Result<(), PassError> {
+    driver(pass)?.deregister(&old.client.client()).await?;
+    let id = old.client.client_id;
+    pass.facts.progress.note("Retired", format!("removed the earlier client {id}"));
+    pass.facts.progress.retired.push(id);
+    Ok(())
+}
+
 /// Creates the record, or updates it under the version that was read.
 async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(), PassError> {
     let made = pass.facts.progress.in_hand.as_ref().is_some_and(|reply| reply.to == Asked::Register);
-    match commit(context, &record).await {
+    let committed = match record.place {
+        Place::Apart => commit(context, &record).await,
+        Place::WithSecret => commit_with_secret(context, &pass.facts, &record).await,
+    };
+    match committed {
         Ok(Committed::Stored(stored)) => {
-            stored_now(pass, context, record, &stored);
+            stored_now(pass, context, record, stored);
             Ok(())
         }
-        Ok(Committed::Taken(theirs)) => {
-            let theirs = Record::read(&theirs);
-            if pass.facts.lose_the_race(theirs) { Ok(()) } else { Err(PassError::Stale) }
-        }
+        Ok(Committed::Taken(theirs)) => taken(pass, record.place, theirs),
         Err(error) if made && error.is_definite() => {
             let summary = format!("the record cannot be stored, so the new client is removed again: {error}");
             pass.facts.progress.refused = Some(Error::new(Kind::Unavailable, summary));
@@ -210,9 +271,43 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
     }
 }
 
-fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: &Secret) {
+/// Another one stands where ours should.
+fn taken(pass: &mut Pass, place: Place, theirs: Secret) -> Result<(), PassError> {
+    let theirs = match place {
+        Place::Apart => Record::read(&theirs),
+        Place::WithSecret => {
+            let found = secret::judge(Some(theirs), pass.facts.uid());
+            let beside = match &found {
+                Found::Ours(secret) => Record::beside(secret, Owner::of(&pass.facts.client)),
+                Found::Absent | Found::Foreign => None,
+            };
+            pass.facts.secret = found;
+            let Some(beside) = beside else { return in_vain(pass) };
+            Ok(beside)
+        }
+    };
+    if pass.facts.lose_the_race(theirs) { Ok(()) } else { Err(PassError::Stale) }
+}
+
+/// Somebody has put a Secret of theirs there meanwhile.
+fn in_vain(pass: &mut Pass) -> Result<(), PassError> {
+    let progress = &mut pass.facts.progress;
+    if progress.in_hand.as_ref().is_none_or(|reply| reply.to != Asked::Register) {
+        return Err(PassError::Stale);
+    }
+    let summary =
+        "somebody else's Secret stands where the credentials should go, so the new client is removed again";
+    progress.refused = Some(Error::new(Kind::Unavailable, summary));
+    progress.stray = progress.in_hand.take().map(|reply| reply.client);
+    Ok(())
+}
+
+fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: Secret) {
     record.version.clone_from(&stored.metadata.resource_version);
     let facts = &mut pass.facts;
+    if record.place == Place::WithSecret {
+        facts.secret = Found::Ours(Box::new(stored));
+    }
     let replaced = facts.record().map(|old| old.client.client_id.clone());
     let as_before = facts.record().is_some_and(|old| old.state.applied == record.state.applied);
     match facts.progress.in_hand.take().map(|reply| reply.to) {
@@ -222,6 +317,12 @@ fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: &S
             facts.progress.seen = None;
             context.looks.looked(facts.uid());
             let message = match replaced {
+                Some(old) if record.state.retiring.iter().any(|client| client.client.client_id == old) => {
+                    format!(
+                        "registered client {} in place of {old}, which goes on working for a while",
+                        record.client.client_id
+                    )
+                }
                 Some(old) => {
                     format!("registered client {} in place of {old}, which was gone", record.client.client_id)
                 }
@@ -239,6 +340,14 @@ fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: &S
             } else {
                 facts.progress.note("Updated", format!("brought client {id} to what is declared"));
             }
+        }
+        Some(Asked::IssueSecret) => {
+            let message = format!("client {} has a new secret", record.client.client_id);
+            facts.progress.note("SecretRotated", message);
+        }
+        Some(Asked::Recover) => {
+            let message = format!("read client {} again, since its Secret was lost", record.client.client_id);
+            facts.progress.note("SecretWritten", message);
         }
         Some(Asked::Look) | None => {}
     }
@@ -258,12 +367,30 @@ async fn commit(context: &Context, record: &Record) -> Result<Committed, PassErr
     let secret = record
         .to_secret(&context.settings.operator_namespace, &context.installation)
         .map_err(|e| PassError::Internal(format!("the record is no JSON: {e}")))?;
-    let records = context.records();
+    commit_to(&context.records(), &secret).await
+}
+
+/// The same where the user's Secret keeps the record.
+async fn commit_with_secret(
+    context: &Context,
+    facts: &Facts,
+    record: &Record,
+) -> Result<Committed, PassError> {
+    let wanted = secret::wanted(&facts.client, record, &facts.installation);
+    let namespace = facts.client.namespace().unwrap_or_default();
+    let secret = match &facts.secret {
+        Found::Ours(found) => wanted.over(found),
+        Found::Absent | Found::Foreign => wanted.create(&namespace, &facts.client.secret_name()),
+    };
+    commit_to(&Api::namespaced(context.kube.clone(), &namespace), &secret).await
+}
+
+async fn commit_to(secrets: &Api<Secret>, secret: &Secret) -> Result<Committed, PassError> {
     let started = tokio::time::Instant::now();
     let mut delay = Duration::from_millis(100);
     let mut unsure = false;
     loop {
-        match try_commit(&records, &secret, unsure).await {
+        match try_commit(secrets, secret, unsure).await {
             Err(error) if error.is_transient() && started.elapsed() < COMMIT_FOR => {
                 tracing::warn!(%error, "the record is not stored yet; trying again");
                 unsure = true;
@@ -326,54 +453,6 @@ async fn publish(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     Ok(())
 }
 
-async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
-    let known = record_of(&pass.facts)?.client.clone();
-    let seen = match driver(pass)?.observe(&known).await {
-        // It is still good for everything else. Whether it is so for its other clients, and for how long, nobody has said.
-        Err(error) if error.kind == Kind::Unsupported => {
-            tracing::debug!(%error, "the registry does not let this client be looked at");
-            context.looks.looked(pass.facts.uid());
-            pass.facts.look_due = false;
-            return Ok(());
-        }
-        seen => seen?,
-    };
-    context.looks.looked(pass.facts.uid());
-    learn_shown(pass);
-    let put_right = |client: &Client| {
-        pass.facts.record().is_some_and(|record| !pass.facts.put_right(record, &client.document).is_empty())
-    };
-    let to_keep =
-        seen.as_ref().filter(|client| !same_credentials(&known, client) || put_right(client)).cloned();
-    let progress = &mut pass.facts.progress;
-    progress.gone = seen.is_none();
-    if let Some(client) = to_keep {
-        progress.in_hand = Some(InHand { client, to: Asked::Look });
-    }
-    progress.seen = seen;
-    Ok(())
-}
-
-fn learn_shown(pass: &mut Pass) {
-    if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
-        known.shown.clone_from(&session.learned().shown);
-    }
-}
-
-/// Whether a reply brought nothing that the record must keep.
-fn same_credentials(known: &Client, seen: &Client) -> bool {
-    use registry::Management::{None as Unmanaged, Token};
-    use secrecy::ExposeSecret as _;
-    let secret = |client: &Client| client.client_secret.as_ref().map(|s| s.expose_secret().to_owned());
-    let token = |client: &Client| match &client.management {
-        Token { token, .. } => Some(token.expose_secret().to_owned()),
-        Unmanaged(_) => None,
-    };
-    secret(known) == secret(seen)
-        && token(known) == token(seen)
-        && known.client_secret_expires_at == seen.client_secret_expires_at
-}
-
 async fn update(
     pass: &mut Pass,
     context: &Context,
@@ -386,12 +465,14 @@ async fn update(
         // A read may be lossy: what no read has ever shown is as the registry answered to our last write.
         base.document.retain(|member, _| !known.shown.iter().any(|field| field.wire_name() == member));
         base.document.extend(seen.document.clone());
+        base.mark.clone_from(&seen.mark);
     }
+    bear_mark(&pass.facts, &mut base);
     let outcome = driver(pass)?.update(&base, wanted, reset).await;
     context.looks.looked(pass.facts.uid());
     let progress = &mut pass.facts.progress;
     match outcome {
-        Ok(Some(client)) => progress.in_hand = Some(InHand { client, to: Asked::Update }),
+        Ok(Some(client)) => return updated(pass, base.mark.is_some(), client),
         Ok(None) => progress.gone = true,
         Err(error) if error.kind.retry() == Retry::OnChange => progress.refused = Some(error),
         Err(error) => return Err(error.into()),
@@ -399,10 +480,55 @@ async fn update(
     Ok(())
 }
 
-async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+/// A mark that stays is put back where somebody took it off.
+fn bear_mark(facts: &Facts, client: &mut Client) {
+    let stays = facts.registry.as_ref().is_ok_and(|known| known.capabilities.mark == MarkPlace::Beside);
+    if let Some(record) = facts.record().filter(|_| stays && client.mark.is_none()) {
+        client.mark = Some(ShownMark::Full {
+            installation: facts.installation.clone(),
+            uid: facts.uid().into(),
+            nonce: record.state.nonce.clone(),
+        });
+    }
+}
+
+/// What an update brought. Where nothing of it has to be kept, nothing is written.
+fn updated(pass: &mut Pass, marked: bool, client: Client) -> Result<(), PassError> {
+    let declared = pass.facts.declared();
     let record = record_of(&pass.facts)?;
-    let outcome = deregister_client(context, record).await;
-    let id = record.client.client_id.clone();
+    let kept = matches!(client.management, Management::Registry)
+        && record.state.applied == declared
+        && record.state.refused.is_none()
+        && record.client.document == client.document
+        && record.client.has_credentials_of(&client);
+    if !kept {
+        pass.facts.progress.in_hand = Some(InHand { client, to: Asked::Update });
+        return Ok(());
+    }
+    if let Ok(Some(record)) = &mut pass.facts.record {
+        record.client.mark.clone_from(&client.mark);
+    }
+    if !marked {
+        let message =
+            format!("client {} had been changed by others; it is as declared again", client.client_id);
+        pass.facts.progress.note("DriftRepaired", message);
+    }
+    pass.facts.look_due = false;
+    pass.facts.progress.seen = Some(client);
+    Ok(())
+}
+
+/// Removes the record's client and those that retire; without a record, the one that status names.
+async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let (id, outcome) = if let Some(record) = pass.facts.record() {
+        (record.client.client_id.clone(), deregister_client(context, record).await)
+    } else {
+        let status = pass.facts.client.status.clone().unwrap_or_default();
+        let client = Client::named(status.client_id.unwrap_or_default(), Management::Registry);
+        let retiring: Vec<Retiring> =
+            status.rotation.unwrap_or_default().retiring.iter().map(Retiring::of).collect();
+        (client.client_id.clone(), deregister_all(driver(pass)?, &client, &retiring).await)
+    };
     let progress = &mut pass.facts.progress;
     match outcome {
         Ok(()) => {
@@ -416,7 +542,29 @@ async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError>
 
 /// Removes a record's client from the registry that the record came from, wherever the registry object points today.
 pub async fn deregister_client(context: &Context, record: &Record) -> Result<(), Error> {
-    gather::driver_from_record(context, record, &record.owner.namespace)?.deregister(&record.client).await
+    let driver = gather::driver_from_record(context, record, &record.owner.namespace)?;
+    deregister_all(driver.as_ref(), &record.client, &record.state.retiring).await
+}
+
+async fn deregister_all(driver: &dyn Registry, client: &Client, retiring: &[Retiring]) -> Result<(), Error> {
+    for old in retiring {
+        driver.deregister(&old.client.client()).await?;
+    }
+    driver.deregister(client).await
+}
+
+/// Removes whatever else bears the object's mark.
+async fn deregister_marked(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    match look::marked(pass, context).await {
+        Ok(clients) => {
+            for client in clients {
+                driver(pass)?.deregister(&client).await?;
+            }
+            pass.facts.progress.cleared = true;
+        }
+        Err(error) => pass.facts.progress.deregister_error = Some(error),
+    }
+    Ok(())
 }
 
 async fn deregister_stray(pass: &mut Pass, client: &Client) -> Result<(), PassError> {
@@ -437,6 +585,10 @@ async fn release(pass: &mut Pass, context: &Context, why: Released) -> Result<()
     let record = record_of(&pass.facts)?;
     let mut record = record.clone();
     record.released = Some(why);
+    if record.place == Place::WithSecret {
+        // The ledger: the user's Secret tells nobody here that the client is spoken for.
+        (record.place, record.version) = (Place::Apart, None);
+    }
     let id = record.client.client_id.clone();
     let Committed::Stored(stored) = commit(context, &record).await? else { return Err(PassError::Stale) };
     record.version = stored.metadata.resource_version;

@@ -11,7 +11,7 @@ use kube::Resource;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
+use super::record::{Place, Record};
 use crate::api::{DeletionPolicy, OAuthClient, annotations};
 
 /// What stands at the place of the user's Secret.
@@ -62,6 +62,7 @@ pub fn wanted(client: &OAuthClient, record: &Record, installation: &str) -> Want
     for (key, text) in template.data.unwrap_or_default() {
         data.insert(key, bytes(&values.fill(&text)));
     }
+    let secret_key = spec.keys.client_secret.clone();
     for (key, value) in [
         (spec.keys.client_id, Some(values.client_id)),
         (spec.keys.client_secret, values.client_secret),
@@ -78,6 +79,10 @@ pub fn wanted(client: &OAuthClient, record: &Record, installation: &str) -> Want
         labels: labels.keys().cloned().collect(),
         annotations: notes.keys().cloned().collect(),
     };
+    if record.place == Place::WithSecret {
+        // As with the layout: serializing cannot fail, and a lost record is read again from the registry.
+        notes.insert(annotations::RECORD.into(), record.to_annotation(&secret_key).unwrap_or_default());
+    }
     notes.insert(annotations::OWNER_UID.into(), record.owner.uid.clone());
     notes.insert(annotations::INSTALLATION.into(), installation.into());
     // Serializing three lists of strings cannot fail; an empty layout would only mean that nothing is removed later.

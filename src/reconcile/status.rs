@@ -4,14 +4,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    facts::{Facts, Why, requested, resume_command, suspects},
+    facts::{Facts, Known, Why, requested, resume_command, suspects},
     next::Step,
     record::Record,
+    rotation::strategy,
     secret::Found,
 };
 use crate::{
     api::{
-        Condition, ConditionStatus, OAuthClientStatus, SecretRef,
+        Condition, ConditionStatus, OAuthClientStatus, RetiringClient, RotationStatus, SecretRef,
         conditions::{self, CREDENTIALS_STORED, READY, RECONCILING, REGISTERED, STALLED, SUSPENDED},
     },
     registry::{Kind, Retry},
@@ -21,8 +22,10 @@ use crate::{
 const MESSAGE: usize = 1024;
 
 /// The reasons that speak of the client at the registry, not of the way there.
-const OF_THE_CLIENT: [&str; 9] = [
+const OF_THE_CLIENT: [&str; 12] = [
+    "ClientDisabled",
     "ClientGone",
+    "ClientMissing",
     "ClientSecretExpired",
     "ManagementLost",
     "NoSecretIssued",
@@ -31,6 +34,7 @@ const OF_THE_CLIENT: [&str; 9] = [
     "RecordLost",
     "RegistryChanged",
     "Rejected",
+    "ReplacementNeeded",
 ];
 
 /// The status after a pass that ended with `end` (never [`Step::Do`]).
@@ -44,6 +48,8 @@ pub fn status(facts: &Facts, end: &Step) -> OAuthClientStatus {
     };
     if let Some(record) = facts.record() {
         describe(&mut status, record);
+        let known = facts.registry.as_ref().ok();
+        status.rotation = rotation(facts, record, known).or(old.rotation.clone().filter(|_| known.is_none()));
     }
     if matches!(facts.secret, Found::Ours(_)) {
         status.secret_ref = Some(SecretRef { name: facts.client.secret_name() });
@@ -54,8 +60,37 @@ pub fn status(facts: &Facts, end: &Step) -> OAuthClientStatus {
 
 fn describe(status: &mut OAuthClientStatus, record: &Record) {
     status.client_id = Some(record.client.client_id.clone());
+    status.registration_id.clone_from(&record.client.registration_id);
+    status.account_id.clone_from(&record.client.account_id);
+    status.secret_hint.clone_from(&record.client.secret_hint);
     status.registered_at = record.client.registered_at.map(Time);
     status.client_secret_expires_at = record.client.client_secret_expires_at.map(Time);
+}
+
+/// What has happened and will happen to the secret; absent while nothing is declared and nothing happened.
+fn rotation(facts: &Facts, record: &Record, known: Option<&Known>) -> Option<RotationStatus> {
+    let state = &record.state;
+    let retiring = state.retiring.iter().map(|old| RetiringClient {
+        client_id: old.client.client_id.clone(),
+        until: Time(seconds(old.until)),
+    });
+    let told = RotationStatus {
+        strategy: None,
+        last: state.schedule.last.map(|last| Time(seconds(last))),
+        next: state.schedule.next.map(|next| Time(seconds(next))),
+        last_handled: state.schedule.handled.clone(),
+        previous_ends: state.previous.as_ref().map(|previous| Time(seconds(previous.until))),
+        retiring: retiring.collect(),
+    };
+    (told != RotationStatus::default() || facts.client.spec.rotation.is_some()).then(|| RotationStatus {
+        strategy: known.map(|known| strategy(known.capabilities.rotation).to_owned()),
+        ..told
+    })
+}
+
+/// As exact as Kubernetes writes times.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn judge(facts: &Facts, end: &Step, old: &OAuthClientStatus, conditions: &mut Vec<Condition>) {
@@ -205,7 +240,7 @@ fn condition(
         type_: type_.into(),
         status,
         observed_generation: generation,
-        last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+        last_transition_time: Time(seconds(now)),
         reason: why.reason.clone(),
         message: why.message.chars().take(MESSAGE).collect(),
     }

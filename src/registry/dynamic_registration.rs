@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Client, Management, Registry, Wanted,
+    Client, Credentials, Management, Registry, Support, Wanted,
     error::{Error, Kind, quote},
+    json::{self, object, text},
     metadata::{Capabilities, ClientMetadata, Document, Field},
     session::{Endpoints, Session},
     transport::{Authorization, Body, Request, Response},
@@ -34,8 +34,24 @@ const SERVER_ONLY: [&str; 5] = [
 
 /// Documents larger than this do not stay whole: a record must fit into a Secret (1 MiB) beside everything else.
 const DOCUMENT_LIMIT: usize = 256 * 1024;
-/// As much as the status of an object can hold.
-const CLIENT_ID_LIMIT: usize = 1024;
+
+/// The metadata of RFC 7591 section 2 and of OpenID Connect Dynamic Client Registration section 2.
+const FIELDS: [Field; 14] = [
+    Field::ApplicationType,
+    Field::ClientName,
+    Field::ClientUri,
+    Field::Contacts,
+    Field::GrantTypes,
+    Field::Jwks,
+    Field::JwksUri,
+    Field::LogoUri,
+    Field::PolicyUri,
+    Field::PostLogoutRedirectUris,
+    Field::RedirectUris,
+    Field::Scopes,
+    Field::TokenEndpointAuthMethod,
+    Field::TosUri,
+];
 
 /// What the token endpoint says of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +80,7 @@ impl DynamicRegistration {
     pub fn new(
         settings: Settings,
         session: Arc<Session>,
-        initial_access_token: Option<SecretString>,
+        initial_access_token: Option<Credentials>,
     ) -> Result<Self, Error> {
         let given = settings.issuer.as_ref().or(settings.registration_endpoint.as_ref());
         let base = given.and_then(|WebUri(url)| Url::parse(url).ok()).ok_or_else(|| {
@@ -73,6 +89,7 @@ impl DynamicRegistration {
                 "the registry object gives neither a valid issuer nor a valid registrationEndpoint",
             )
         })?;
+        let initial_access_token = initial_access_token.map(|credentials| credentials.secret().clone());
         Ok(Self { settings, base, session, initial_access_token })
     }
 
@@ -184,6 +201,9 @@ impl DynamicRegistration {
                 let bearer = Authorization::Bearer(token.clone());
                 self.call(operation, method, uri.clone(), bearer, body).await
             }
+            Management::Registry => {
+                Err(Error::new(Kind::Unsupported, "the client has no registration token of its own"))
+            }
             Management::Token { uri, .. } => Err(Error::new(
                 Kind::Unsupported,
                 format!(
@@ -263,22 +283,15 @@ impl DynamicRegistration {
 
     fn read_client(&self, reply: &Response, known: Option<&Client>) -> Result<Client, String> {
         let mut document = object(&reply.body)?;
-        let client_id =
-            text(&document, "client_id").filter(|id| !id.is_empty()).ok_or("it has no client_id")?;
-        if client_id.chars().count() > CLIENT_ID_LIMIT || client_id.contains(char::is_control) {
-            return Err(format!("its client_id has more than {CLIENT_ID_LIMIT} or unprintable characters"));
-        }
-        let client_id = client_id.to_owned();
+        let client_id = json::client_id(&document, "client_id")?.to_owned();
         if let Some(known) = known.filter(|known| known.client_id != client_id) {
             return Err(format!("it speaks of another client than {}", known.client_id));
         }
         let client = Client {
-            client_id,
             client_secret: text(&document, "client_secret").filter(|s| !s.is_empty()).map(SecretString::from),
             client_secret_expires_at: moment(&document, "client_secret_expires_at"),
             registered_at: moment(&document, "client_id_issued_at"),
-            management: self.read_management(&document, known),
-            document: Document::new(),
+            ..Client::named(client_id, self.read_management(&document, known))
         };
         let expiry_told = document.get("client_secret_expires_at").is_some_and(|value| !value.is_null());
         document.retain(|member, value| !SERVER_ONLY.contains(&member.as_str()) && !value.is_null());
@@ -328,7 +341,7 @@ impl Client {
     fn secrets(&self) -> Vec<&str> {
         let token = match &self.management {
             Management::Token { token, .. } => Some(token),
-            Management::None(_) => None,
+            Management::Registry | Management::None(_) => None,
         };
         self.client_secret.iter().chain(token).map(ExposeSecret::expose_secret).collect()
     }
@@ -337,7 +350,8 @@ impl Client {
 #[async_trait]
 impl Registry for DynamicRegistration {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        let fields = FIELDS.into_iter().map(|field| (field, Support::Settable)).collect();
+        Capabilities { fields, ..Capabilities::default() }
     }
 
     fn origin(&self) -> String {
@@ -368,7 +382,7 @@ impl Registry for DynamicRegistration {
         body.insert("software_id".into(), json!(wanted.software_id));
         let authorization =
             self.initial_access_token.clone().map_or(Authorization::None, Authorization::Bearer);
-        let request = Request { method: Method::POST, url: endpoint, authorization, body: json_body(&body) };
+        let request = Request { method: Method::POST, url: endpoint, authorization, body: json::body(&body) };
         let reply = self.session.send_prepared("register", request).await?;
         let secrets: Vec<&str> = self.initial_access_token.iter().map(ExposeSecret::expose_secret).collect();
         match reply.status.as_u16() {
@@ -437,7 +451,7 @@ impl Registry for DynamicRegistration {
         reset: &[Field],
     ) -> Result<Option<Client>, Error> {
         let body = replacement(client, wanted, reset);
-        let reply = self.manage("update", Method::PUT, client, json_body(&body)).await?;
+        let reply = self.manage("update", Method::PUT, client, json::body(&body)).await?;
         match reply.status.as_u16() {
             200..=299 => self.read_client(&reply, Some(client)).map(Some).map_err(|why| {
                 Error::new(
@@ -593,25 +607,6 @@ fn bounded(mut document: Document) -> Document {
         document.clear();
     }
     document
-}
-
-fn json_body(body: &Document) -> Body {
-    Body::Json(Bytes::from(Value::Object(body.clone()).to_string()))
-}
-
-/// A JSON object, or what is wrong in words that quote nothing. A name in another charset, or a byte order mark, is no reason to
-/// lose the credentials beside it.
-fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
-    let text = String::from_utf8_lossy(body);
-    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err("its body is JSON but no object".into()),
-        Err(e) => Err(format!("its body is no JSON (line {}, column {})", e.line(), e.column())),
-    }
-}
-
-fn text<'a>(document: &'a Document, member: &str) -> Option<&'a str> {
-    document.get(member).and_then(Value::as_str)
 }
 
 /// A token with a line break could never be sent.

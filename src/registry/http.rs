@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, redirect, retry};
 use rustls::{
     RootCertStore,
@@ -93,6 +93,9 @@ fn build(client: &Client, request: Request) -> Result<reqwest::Request, Transpor
         Authorization::Bearer(token) => {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
             builder.header(AUTHORIZATION, sensitive(value)?)
+        }
+        Authorization::Cookie(cookie) => {
+            builder.header(COOKIE, sensitive(HeaderValue::from_str(cookie.expose_secret()))?)
         }
         Authorization::Basic(user, password) => builder.basic_auth(user, Some(password.expose_secret())),
     };

@@ -13,12 +13,21 @@ pub type Document = Map<String, Value>;
 /// A member of the metadata that users can declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is the member of RFC 7591 of the same name")]
+#[expect(missing_docs, reason = "each is the member of the spec of the same name")]
 pub enum Field {
+    AllowDeviceFlow,
     ApplicationType,
+    AreCalendarEventsEnabled,
+    AreDefaultEventTypesEnabled,
+    AreEmailsEnabled,
+    BookingCancelRedirectUri,
+    BookingRedirectUri,
+    BookingRescheduleRedirectUri,
     ClientName,
     ClientUri,
     Contacts,
+    DefaultRedirectUri,
+    Description,
     GrantTypes,
     Jwks,
     JwksUri,
@@ -26,6 +35,7 @@ pub enum Field {
     PolicyUri,
     PostLogoutRedirectUris,
     RedirectUris,
+    RequirePkce,
     Scopes,
     TokenEndpointAuthMethod,
     TosUri,
@@ -33,11 +43,20 @@ pub enum Field {
 
 impl Field {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
+        Self::AllowDeviceFlow,
         Self::ApplicationType,
+        Self::AreCalendarEventsEnabled,
+        Self::AreDefaultEventTypesEnabled,
+        Self::AreEmailsEnabled,
+        Self::BookingCancelRedirectUri,
+        Self::BookingRedirectUri,
+        Self::BookingRescheduleRedirectUri,
         Self::ClientName,
         Self::ClientUri,
         Self::Contacts,
+        Self::DefaultRedirectUri,
+        Self::Description,
         Self::GrantTypes,
         Self::Jwks,
         Self::JwksUri,
@@ -45,6 +64,7 @@ impl Field {
         Self::PolicyUri,
         Self::PostLogoutRedirectUris,
         Self::RedirectUris,
+        Self::RequirePkce,
         Self::Scopes,
         Self::TokenEndpointAuthMethod,
         Self::TosUri,
@@ -53,6 +73,7 @@ impl Field {
     /// The name in the spec of an `OAuthClient`.
     pub fn spec_name(self) -> &'static str {
         match self {
+            Self::AllowDeviceFlow => "teable.allowDeviceFlow",
             Self::ApplicationType => "applicationType",
             Self::ClientName => "clientName",
             Self::ClientUri => "clientUri",
@@ -67,10 +88,19 @@ impl Field {
             Self::Scopes => "scopes",
             Self::TokenEndpointAuthMethod => "tokenEndpointAuthMethod",
             Self::TosUri => "tosUri",
+            Self::AreCalendarEventsEnabled => "calCom.areCalendarEventsEnabled",
+            Self::AreDefaultEventTypesEnabled => "calCom.areDefaultEventTypesEnabled",
+            Self::AreEmailsEnabled => "calCom.areEmailsEnabled",
+            Self::BookingCancelRedirectUri => "calCom.bookingCancelRedirectUri",
+            Self::BookingRedirectUri => "calCom.bookingRedirectUri",
+            Self::BookingRescheduleRedirectUri => "calCom.bookingRescheduleRedirectUri",
+            Self::DefaultRedirectUri => "teable.defaultRedirectUri",
+            Self::Description => "teable.description",
+            Self::RequirePkce => "requirePkce",
         }
     }
 
-    /// The name in RFC 7591 and OpenID Connect registration.
+    /// The name in RFC 7591 and OpenID Connect registration; for what those do not know, the name in the spec.
     pub fn wire_name(self) -> &'static str {
         match self {
             Self::ApplicationType => "application_type",
@@ -87,6 +117,16 @@ impl Field {
             Self::Scopes => "scope",
             Self::TokenEndpointAuthMethod => "token_endpoint_auth_method",
             Self::TosUri => "tos_uri",
+            Self::AllowDeviceFlow => "teable.allowDeviceFlow",
+            Self::AreCalendarEventsEnabled => "calCom.areCalendarEventsEnabled",
+            Self::AreDefaultEventTypesEnabled => "calCom.areDefaultEventTypesEnabled",
+            Self::AreEmailsEnabled => "calCom.areEmailsEnabled",
+            Self::BookingCancelRedirectUri => "calCom.bookingCancelRedirectUri",
+            Self::BookingRedirectUri => "calCom.bookingRedirectUri",
+            Self::BookingRescheduleRedirectUri => "calCom.bookingRescheduleRedirectUri",
+            Self::DefaultRedirectUri => "teable.defaultRedirectUri",
+            Self::Description => "teable.description",
+            Self::RequirePkce => "require_pkce",
         }
     }
 
@@ -115,7 +155,19 @@ impl ClientMetadata {
             ClientType::Public => Some(TokenEndpointAuthMethod::None),
             ClientType::Confidential => None,
         });
+        let cal_com = spec.cal_com.clone().unwrap_or_default();
+        let teable = spec.teable.clone().unwrap_or_default();
         let members = [
+            (Field::AllowDeviceFlow, teable.allow_device_flow.map(|v| json!(v))),
+            (Field::AreCalendarEventsEnabled, cal_com.are_calendar_events_enabled.map(|v| json!(v))),
+            (Field::AreDefaultEventTypesEnabled, cal_com.are_default_event_types_enabled.map(|v| json!(v))),
+            (Field::AreEmailsEnabled, cal_com.are_emails_enabled.map(|v| json!(v))),
+            (Field::BookingCancelRedirectUri, cal_com.booking_cancel_redirect_uri.map(|v| json!(v))),
+            (Field::BookingRedirectUri, cal_com.booking_redirect_uri.map(|v| json!(v))),
+            (Field::BookingRescheduleRedirectUri, cal_com.booking_reschedule_redirect_uri.map(|v| json!(v))),
+            (Field::DefaultRedirectUri, teable.default_redirect_uri.map(|v| json!(v))),
+            (Field::Description, teable.description.map(|v| json!(v))),
+            (Field::RequirePkce, spec.require_pkce.map(|v| json!(v))),
             (Field::ApplicationType, spec.application_type.as_ref().map(|v| json!(v))),
             (Field::ClientName, Some(json!(client.client_name()))),
             (Field::ClientUri, spec.client_uri.as_ref().map(|v| json!(v))),
@@ -192,27 +244,82 @@ fn set(mut items: Vec<Value>) -> Value {
 /// What a registry does with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It takes any value.
+    /// It takes any value, now and later.
     Settable,
-    /// It always has this value; declaring the same is fine.
-    Fixed(Value),
+    /// It takes any value when it registers a client, and none later.
+    Immutable,
+    /// It always has one of these values; declaring one is fine.
+    Fixed(Vec<Value>),
     /// It does not know the field.
     Unsupported,
+}
+
+/// What becomes of a client that is ours, but whose registration nobody saw the end of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adoption {
+    /// It cannot be found: clients cannot be listed.
+    #[default]
+    Impossible,
+    /// It is found with its secret.
+    AsShown,
+    /// It is found, and a new secret is issued for it.
+    WithNewSecret,
+    /// It can be found, but its secret is lost: another one is registered, and it is removed.
+    Replaced,
+}
+
+/// Where a registry has room for the owner mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MarkPlace {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// In the name, until the object names the client.
+    PendingName,
+    /// Beside what is declared, for good.
+    Beside,
+}
+
+/// How a registry lets a client secret be changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rotation {
+    /// Not at all: a new client takes the place of the old one.
+    #[default]
+    Recreate,
+    /// The new secret ends the old one at once.
+    Replace,
+    /// Both work until the old one is revoked.
+    Overlap,
 }
 
 /// What a registry can do; all that the planner knows about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The fields that are not simply settable.
+    /// The fields that it knows. What is not here is unsupported.
     pub fields: BTreeMap<Field, Support>,
     /// The fields without which it registers nothing.
     pub required: Vec<Field>,
+    /// What becomes of a client of an unknown outcome.
+    pub adoption: Adoption,
+    /// Where the owner mark stands.
+    pub mark: MarkPlace,
+    /// How a secret is changed.
+    pub rotation: Rotation,
+    /// Every read shows the secret, so that no record is needed beside the user's Secret.
+    pub shows_secrets: bool,
+    /// A list shows all that is compared; otherwise each client is read on its own now and then.
+    pub list_is_whole: bool,
 }
 
 impl Capabilities {
     /// Whether and how a field is supported.
     pub fn support(&self, field: Field) -> &Support {
-        self.fields.get(&field).unwrap_or(&Support::Settable)
+        self.fields.get(&field).unwrap_or(&Support::Unsupported)
+    }
+
+    /// Whether clients can be listed.
+    pub fn lists(&self) -> bool {
+        self.adoption != Adoption::Impossible
     }
 }
 

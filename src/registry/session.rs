@@ -6,31 +6,35 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::StatusCode;
+use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
+    Inventory, Registry,
     breaker::Breaker,
+    credentials::{Credentials, Kept, Refusal},
     error::{Error, Kind},
+    inventory::Inventories,
     limiter::Limiter,
     metadata::Field,
+    pace,
     transport::{Connect, Limits, Request, Response, Route, Transport, TransportError},
 };
 use crate::{
     api::RegistryConnection,
+    clock::Clock,
     metrics::{Metrics, RequestLabels},
 };
 
 /// Replies larger than this are not read.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// The same where clients are listed: some registries show a thousand of them in one reply, each with a secret of kilobytes.
+const LIST_LIMIT: usize = 16 * BODY_LIMIT;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer waits for the limiter are the queue's, not a pass's.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// The pause after a 429 that names none.
-const DEFAULT_SILENCE: Duration = Duration::from_secs(30);
-/// Registries have asked for hours; an object's own wait is bounded by its requeue, so this is only a sanity bound.
-const LONGEST_SILENCE: Duration = Duration::from_hours(24);
 
 /// What all clients of one registry share.
 pub struct Session {
@@ -38,6 +42,10 @@ pub struct Session {
     pub connection: RegistryConnection,
     /// What was learned about it; a hint, lost at restart.
     pub learned: Mutex<Learned>,
+    /// Held while signing in, for a ticket: a thousand clients sign in once.
+    pub sign_in: tokio::sync::Mutex<Refusal>,
+    credentials: Mutex<Kept>,
+    inventories: Inventories,
     transport: Arc<dyn Transport>,
     limiter: Limiter,
     breaker: Breaker,
@@ -62,11 +70,23 @@ pub struct Learned {
     pub shown: BTreeSet<Field>,
     /// Whether a read has returned a new registration token (RFC 7592 section 3).
     pub reads_rotate: bool,
+    /// The path of the collection of clients, where a registry has been seen with another than the documented one.
+    pub collection: Option<&'static str>,
+    /// What a sign-in brought, and until when it is good.
+    pub ticket: Option<(SecretString, Instant)>,
+    /// The fingerprint of credentials that have opened the account in which our clients are.
+    pub proven: Option<String>,
+    /// The account that these credentials open, by their fingerprint.
+    pub account: Option<(String, String)>,
 }
 
 /// How long a request may take at this registry.
 pub fn timeout(connection: &RegistryConnection) -> Duration {
     connection.timeout.as_ref().and_then(crate::api::Duration::get).unwrap_or(DEFAULT_TIMEOUT)
+}
+
+fn body_limit(connection: &RegistryConnection) -> usize {
+    if connection.dynamic_registration.is_some() { BODY_LIMIT } else { LIST_LIMIT }
 }
 
 impl Session {
@@ -80,15 +100,21 @@ impl Session {
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let route = Route {
-            limits: Limits { timeout: timeout(connection), body: BODY_LIMIT },
+            limits: Limits { timeout: timeout(connection), body: body_limit(connection) },
             ca_bundle: connection.tls.as_ref().map(|tls| tls.ca_bundle.clone()),
             proxy_url: connection.proxy_url.as_ref().map(|url| url.0.clone()),
         };
         Ok(Self {
             connection: connection.clone(),
             learned: Mutex::default(),
+            sign_in: tokio::sync::Mutex::default(),
+            credentials: Mutex::default(),
+            inventories: Inventories::default(),
             transport: connect.connect(&route)?,
-            limiter: Limiter::new(connection.rate_limit),
+            limiter: match (connection.rate_limit, super::published_limit(connection)) {
+                (None, Some((requests, window))) => Limiter::published(requests, window),
+                (rate, _) => Limiter::new(rate),
+            },
             breaker: Breaker::default(),
             metrics,
         })
@@ -97,6 +123,46 @@ impl Session {
     /// What was learned so far.
     pub fn learned(&self) -> MutexGuard<'_, Learned> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The credentials that were read last.
+    pub fn credentials(&self) -> MutexGuard<'_, Kept> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fingerprint of the credentials, if there are any.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.credentials().last().map(|last| last.fingerprint())
+    }
+
+    /// Keeps credentials that were read just now. Other ones have opened nothing yet.
+    pub fn keep_credentials(&self, credentials: Credentials) {
+        if self.credentials().keep(credentials) {
+            self.learned().ticket = None;
+        }
+    }
+
+    /// Keeps what a sign-in with these credentials brought, unless other ones have been read meanwhile.
+    pub fn keep_ticket(&self, credentials: &Credentials, ticket: SecretString, until: Instant) {
+        // Held to the end: `keep_credentials` must not come between.
+        let kept = self.credentials();
+        if kept.last().is_none_or(|last| last.is(credentials)) {
+            self.learned().ticket = Some((ticket, until));
+        }
+    }
+
+    /// All clients of the registry, as asked for after `since`; `None`: whenever that was.
+    pub async fn inventory(
+        &self,
+        registry: &dyn Registry,
+        since: Option<Instant>,
+    ) -> Result<Arc<Inventory>, Error> {
+        let fingerprint = self.fingerprint().unwrap_or_default();
+        let inventory = self.inventories.since(since, &fingerprint, registry).await?;
+        if let Some(account) = &inventory.account_id {
+            self.learned().account = Some((fingerprint, account.clone()));
+        }
+        Ok(inventory)
     }
 
     /// Sends one request at the registry's pace. It may be repeated when nobody knows its outcome.
@@ -157,24 +223,20 @@ impl Session {
     }
 
     fn obey(&self, reply: Response) -> Result<Response, Error> {
-        let asked = retry_after(&reply.headers);
-        match reply.status {
-            StatusCode::TOO_MANY_REQUESTS => {
-                let wait = asked.unwrap_or(DEFAULT_SILENCE);
-                self.limiter.close(wait);
-                Err(Error::new(
-                    Kind::Throttled(wait),
-                    "the registry answered 429 Too Many Requests; all its clients wait",
-                ))
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                if let Some(wait) = asked {
-                    self.limiter.close(wait);
-                }
-                Ok(reply)
-            }
-            _ => Ok(reply),
+        if reply.status == StatusCode::UNAUTHORIZED {
+            self.credentials().refused();
         }
+        let asked = pace::silence(reply.status, &reply.headers, Clock::system().now());
+        if let Some(wait) = asked {
+            self.limiter.close(wait);
+        }
+        if reply.status != StatusCode::TOO_MANY_REQUESTS {
+            return Ok(reply);
+        }
+        Err(Error::new(
+            Kind::Throttled(asked.unwrap_or_default()),
+            "the registry answered 429 Too Many Requests; all its clients wait",
+        ))
     }
 }
 
@@ -193,12 +255,6 @@ async fn wait_for(turn: impl Fn() -> Result<(), Duration>) -> Result<(), Error> 
 fn unreachable(origin: &str, why: &str) -> Error {
     let summary = format!("{origin} does not answer ({why}): look at the registry and at the way to it");
     Error::new(Kind::Unavailable, summary)
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is rare and falls back to the default.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_SILENCE))
 }
 
 /// Which registry object a session belongs to.

@@ -28,6 +28,8 @@ pub enum Authorization {
     None,
     /// RFC 6750 section 2.1.
     Bearer(SecretString),
+    /// A cookie, `name=value`.
+    Cookie(SecretString),
     /// RFC 6749 section 2.3.1, both parts already form-encoded.
     Basic(String, SecretString),
 }

@@ -7,7 +7,7 @@ use crate::{
     api::{DeletionPolicy, annotations},
     reconcile::{
         facts::{Facts, Why},
-        record::Released,
+        record::{Place, Released},
         secret::{self, Found},
     },
     registry::Kind,
@@ -41,8 +41,13 @@ pub(super) fn being_deleted(facts: &Facts) -> Option<Step> {
             _ => Effect::Release(Released::Retained),
         }));
     }
-    if facts.progress.deregistered {
-        return Some(Step::Do(Effect::DeleteRecord));
+    if facts.progress.deregistered && facts.progress.deregister_error.is_none() {
+        return Some(match (open(facts), record.place) {
+            (true, _) => clear(facts).unwrap_or(Step::Do(Effect::DeleteRecord)),
+            (false, Place::Apart) => Step::Do(Effect::DeleteRecord),
+            // It goes with its owner.
+            (false, Place::WithSecret) => Step::Do(Effect::RemoveFinalizer),
+        });
     }
     if abandoned(facts) {
         return Some(Step::Do(Effect::Release(Released::Abandoned)));
@@ -72,19 +77,57 @@ pub fn time_left(facts: &Facts) -> Option<Duration> {
     facts.deletion_timeout.checked_sub(facts.since(began)).filter(|left| !left.is_zero())
 }
 
+/// Whether an attempt is open whose client could be found.
+fn open(facts: &Facts) -> bool {
+    facts.unresolved().is_some() && facts.registry.as_ref().is_ok_and(|known| known.capabilities.lists())
+}
+
+/// What an open attempt may have made is searched for and removed, once every request must be over.
+fn clear(facts: &Facts) -> Option<Step> {
+    let intent = facts.unresolved().filter(|_| !facts.progress.cleared && !given_up(facts))?;
+    let age = facts.since(intent.at);
+    if age < facts.settle {
+        return Some(Step::Wait(resolving(), facts.settle.saturating_sub(age)));
+    }
+    Some(match &facts.progress.deregister_error {
+        None => Step::Do(Effect::DeregisterMarked),
+        Some(error) => Step::Fail(error.clone()),
+    })
+}
+
+fn resolving() -> Why {
+    let message = "a registration may still be on its way; the deletion goes on when it must be over";
+    Why::new("ResolvingOutcome", message)
+}
+
+/// The client that status names, where the registry can do without a record.
+fn named_only(facts: &Facts) -> bool {
+    let named = facts.client.status.as_ref().is_some_and(|status| status.client_id.is_some());
+    let told = facts.registry.as_ref().is_ok_and(|known| known.capabilities.shows_secrets);
+    named && told && facts.client.spec.deletion_policy == DeletionPolicy::Delete
+}
+
 fn delete_without_record(facts: &Facts) -> Step {
+    if named_only(facts) && !facts.progress.deregistered && !given_up(facts) {
+        return match &facts.progress.deregister_error {
+            None => Step::Do(Effect::Deregister),
+            Some(error) => Step::Fail(error.clone()),
+        };
+    }
+    if !named_only(facts)
+        && open(facts)
+        && let Some(step) = clear(facts)
+    {
+        return step;
+    }
     let in_flight =
         facts.intent.as_ref().filter(|intent| intent.refused.is_none() && !facts.progress.deregistered);
     // Nothing is announced after the deletion began, whatever the clock said that wrote the intent.
     let deleting = facts.client.metadata.deletion_timestamp.as_ref().map(|began| facts.since(began.0));
     match in_flight.map(|intent| facts.since(intent.at).max(deleting.unwrap_or_default())) {
-        Some(age) if age < facts.settle && !abandoned(facts) => Step::Wait(
-            Why::new(
-                "ResolvingOutcome",
-                "a registration may still be on its way; the deletion goes on when it must be over",
-            ),
-            facts.settle.saturating_sub(age),
-        ),
+        Some(age) if age < facts.settle && !abandoned(facts) => {
+            Step::Wait(resolving(), facts.settle.saturating_sub(age))
+        }
         _ => Step::Do(Effect::RemoveFinalizer),
     }
 }

@@ -1,6 +1,6 @@
 //! Rules about registrations: announced first, never repeated blindly, and replaced only where the client is provably gone.
 
-use super::{ATTEMPTS, Effect, Step};
+use super::{ATTEMPTS, Effect, Step, absence, adoption};
 use crate::{
     api::{
         ReplacementPolicy, UnknownOutcome, annotations,
@@ -9,10 +9,10 @@ use crate::{
     reconcile::{
         SOON,
         facts::{Facts, Known, Why, resume_command, software_id, suspects},
-        intent::{Intent, Suspect},
-        record::{self, Record},
+        intent::Intent,
+        record,
     },
-    registry::Wanted,
+    registry::{Client, Management, Wanted},
 };
 
 /// Status names a client, so there was a record. Making another client beside it would leak one.
@@ -21,9 +21,15 @@ pub(super) fn record_is_lost(facts: &Facts) -> Option<Step> {
     let token = facts.intent.as_ref().map_or(facts.uid(), |intent| &intent.nonce);
     let released = facts.annotation(annotations::RESUME) == Some(token)
         || facts.intent.as_ref().is_some_and(|intent| intent.gave_up.as_ref() == Some(id));
-    (facts.record().is_none() && !facts.progress.announced && !released).then(|| {
+    if facts.record().is_some() || facts.progress.announced || released {
+        return None;
+    }
+    if facts.registry.as_ref().is_ok_and(|known| known.capabilities.shows_secrets) {
+        return recover(facts, id);
+    }
+    Some({
         let message = format!(
-            "the operator's record {} of client {id} is gone, and with it the token that manages the client; the Secret stays as it is. \
+            "the operator's record {} of client {id} is gone, and with it what manages the client; the Secret stays as it is. \
              Restore the record from a backup; or remove the client at the registry, then have a new one: {}",
             record::name(facts.uid()),
             resume_command(&facts.client, token)
@@ -32,11 +38,22 @@ pub(super) fn record_is_lost(facts: &Facts) -> Option<Step> {
     })
 }
 
+/// Where every read shows the secret, the client that status names is read again.
+fn recover(facts: &Facts, id: &str) -> Option<Step> {
+    let never = facts.client.spec.replacement_policy == ReplacementPolicy::Never;
+    match (facts.progress.gone, &facts.progress.missing) {
+        (true, _) if never => Some(Step::Refuse(absence::never(id))),
+        (true, _) => None,
+        (false, Some(why)) => Some(Step::Wait(why.clone(), SOON)),
+        (false, None) => Some(Step::Do(Effect::Recover(Box::new(Client::named(id, Management::Registry))))),
+    }
+}
+
 /// A person has looked at the registry for what earlier attempts may have left there.
 pub(super) fn suspects_looked_after(facts: &Facts) -> Option<Step> {
     let intent = facts.intent.as_ref().filter(|intent| !intent.suspects.is_empty())?;
     let told = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
-    told.then(|| Step::Do(Effect::Acknowledge(intent.looked_after())))
+    told.then(|| Step::Do(Effect::Acknowledge(Box::new(intent.looked_after()))))
 }
 
 /// An announced registration that nobody saw the end of: it may have made a client whose secret nobody holds.
@@ -52,6 +69,9 @@ pub(super) fn outcome_unknown(facts: &Facts) -> Option<Step> {
         _ => {}
     }
     let age = facts.since(intent.at);
+    if known.capabilities.lists() {
+        return adoption::resolve(facts, known, intent, age);
+    }
     let released = facts.annotation(annotations::RESUME) == Some(intent.nonce.as_str());
     let may_retry = known.unknown_outcome == UnknownOutcome::Retry && intent.attempt < ATTEMPTS;
     if age < facts.settle {
@@ -73,7 +93,7 @@ pub(super) fn outcome_unknown(facts: &Facts) -> Option<Step> {
     Some(Step::Refuse(Why::new("OutcomeUnknown", unknown_message(facts, intent, &how))))
 }
 
-fn unknown_message(facts: &Facts, intent: &Intent, then: &str) -> String {
+pub(super) fn unknown_message(facts: &Facts, intent: &Intent, then: &str) -> String {
     format!(
         "attempt {} to register {:?} at {} may or may not have made a client (software_id {}); {then}",
         intent.attempt,
@@ -90,14 +110,16 @@ pub(super) fn not_registered(facts: &Facts) -> Option<Step> {
         return None;
     }
     match &facts.intent {
+        Some(intent) if facts.progress.announced && intent.secret_for.is_some() => None,
         Some(intent) if facts.progress.announced && intent.refused.is_none() => {
             let already = facts.record().is_some_and(|record| record.state.nonce == intent.nonce);
             let software_id = software_id(&facts.client, &intent.nonce);
-            let wanted = Wanted { metadata: facts.declared(), software_id };
-            (!already).then_some(Step::Do(Effect::Register(wanted)))
+            let wanted = Wanted { metadata: facts.declared(), mark: facts.mark(intent), software_id };
+            (!already).then_some(Step::Do(Effect::Register(Box::new(wanted))))
         }
         Some(intent) => Some(refused(facts, known, intent).unwrap_or_else(|| {
-            announce(facts, known, intent.next(facts.nonce.clone(), None, facts.now, false))
+            let next = intent.next(facts.nonce.clone(), None, facts.now, false);
+            announce(facts, known, Intent { secret_for: None, retires: None, ..next })
         })),
         None => {
             let first = Intent::first(facts.uid(), facts.nonce.clone(), None, facts.now);
@@ -107,19 +129,19 @@ pub(super) fn not_registered(facts: &Facts) -> Option<Step> {
 }
 
 /// A final refusal stands until something changes.
-fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
+pub(super) fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
     let refusal = intent.refused.as_ref()?;
     (refusal.final_for.as_deref() == Some(facts.question(known).as_str()))
         .then(|| Step::Refuse(refusal.into()))
 }
 
 /// Nothing is announced that could not be sent.
-fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
+pub(super) fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
     let named = facts.client.status.as_ref().and_then(|status| status.client_id.clone());
     let intent = Intent { gave_up: named.filter(|_| facts.record().is_none()), ..intent };
     match &known.not_ready {
         Some(why) => Step::Wait(why.clone(), SOON),
-        None if facts.progress.prepared => Step::Do(Effect::Announce(intent)),
+        None if facts.progress.prepared => Step::Do(Effect::Announce(Box::new(intent))),
         None => Step::Do(Effect::Prepare),
     }
 }
@@ -141,45 +163,4 @@ fn intent_is_lost(facts: &Facts) -> Option<Step> {
         );
         Step::Refuse(Why::new("OutcomeUnknown", how))
     })
-}
-
-/// The registry has provably lost the client.
-pub(super) fn client_is_gone(facts: &Facts) -> Option<Step> {
-    if !facts.progress.gone {
-        return None;
-    }
-    let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
-    match facts.client.spec.replacement_policy {
-        ReplacementPolicy::Never => Some(Step::Refuse(Why::new(
-            "ClientGone",
-            format!(
-                "the registry no longer has client {}; spec.replacementPolicy is Never: set WhenGone to have a new one, with a new id",
-                record.client.client_id
-            ),
-        ))),
-        ReplacementPolicy::WhenGone => Some(match &facts.intent {
-            // Attempts to replace this very client count on.
-            Some(intent) if intent.replaces.as_ref() == Some(&record.state.nonce) => {
-                refused(facts, known, intent).unwrap_or_else(|| {
-                    let replaces = intent.replaces.clone();
-                    announce(facts, known, intent.next(facts.nonce.clone(), replaces, facts.now, false))
-                })
-            }
-            Some(intent) => announce(facts, known, replacing(facts, record, intent.suspects.clone())),
-            None => announce(facts, known, replacing(facts, record, Vec::new())),
-        }),
-    }
-}
-
-/// A first attempt to replace a client. Credentials that a lost reply may have changed, or that time has ended, are poor
-/// witnesses of its end: then it is a suspect.
-fn replacing(facts: &Facts, record: &Record, mut suspects: Vec<Suspect>) -> Intent {
-    let nonce = &record.state.nonce;
-    let poor = record.state.in_flight.is_some()
-        || record.client.client_secret_expires_at.is_some_and(|end| end <= facts.now);
-    if poor {
-        suspects.push(Suspect { nonce: nonce.clone(), at: record.client.registered_at.unwrap_or(facts.now) });
-    }
-    let first = Intent::first(facts.uid(), facts.nonce.clone(), Some(nonce.clone()), facts.now);
-    Intent { suspects, ..first }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without an ampersand")]
 
 pub(crate) mod given;
+mod providers;
 mod rules;
 mod stories;
 mod world;

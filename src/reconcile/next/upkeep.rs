@@ -1,27 +1,29 @@
 //! Rules about a client that is there: looked at, brought to what is declared, and judged.
 
-use super::{Effect, Step};
+use super::{Effect, Step, secrets::recreate};
 use crate::{
+    api::ReplacementPolicy,
     reconcile::{
-        facts::{Difference, Facts, Why},
+        facts::{Difference, Facts, Known, Why},
         record::Record,
     },
-    registry::{Field, Management, error::quote, metadata},
+    registry::{ClientMetadata, Field, Management, MarkPlace, Support, error::quote, metadata},
 };
 
 pub(super) fn time_to_look(facts: &Facts) -> Option<Step> {
     let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
-    let managed = matches!(record.client.management, Management::Token { .. });
-    let looked = facts.progress.seen.is_some() || facts.progress.gone;
+    let managed = !matches!(record.client.management, Management::None(_));
+    let looked = facts.progress.seen.is_some() || facts.progress.gone || facts.progress.missing.is_some();
     (facts.look_due && known.reads && managed && !looked).then_some(Step::Do(Effect::Look))
 }
 
-/// Writes what differs: announced in the record first, because the reply may bring new credentials.
+/// Writes what differs. Where the reply may bring new credentials it is announced in the record first.
 pub(super) fn differs(facts: &Facts) -> Option<Step> {
     let (record, known) = (facts.record()?, facts.registry.as_ref().ok()?);
     let Difference { to_write, to_reset, .. } = facts.difference(record, known);
     let renew = expiring(facts, record).is_some_and(|end| record.state.renewed_for != Some(end));
-    if to_write.is_empty() && to_reset.is_empty() && record.state.in_flight.is_none() && !renew {
+    let mark = bears_pending_mark(facts, known, record) || lacks_mark(facts, known);
+    if to_write.is_empty() && to_reset.is_empty() && record.state.in_flight.is_none() && !renew && !mark {
         return None;
     }
     if let Management::None(why) = &record.client.management {
@@ -38,12 +40,71 @@ pub(super) fn differs(facts: &Facts) -> Option<Step> {
         return Some(Step::Refuse(refused.into()));
     }
     let wanted = facts.declared();
+    if let Management::Registry = record.client.management {
+        return update_by_registry(facts, known, record, wanted, to_reset);
+    }
     if record.state.in_flight.as_ref() != Some(&wanted) {
         let mut record = record.clone();
         record.state.in_flight = Some(wanted);
         return Some(Step::Do(Effect::Store(Box::new(record))));
     }
     Some(Step::Do(Effect::Update { wanted, reset: to_reset }))
+}
+
+/// Nothing that this reply brings is seen only once, so nothing is announced; but what is set is noted first, so that it can be
+/// reset when it leaves the spec.
+fn update_by_registry(
+    facts: &Facts,
+    known: &Known,
+    record: &Record,
+    wanted: ClientMetadata,
+    reset: Vec<Field>,
+) -> Option<Step> {
+    let marked = bears_pending_mark(facts, known, record);
+    if marked && !facts.names(record) {
+        return None;
+    }
+    let difference = facts.difference(record, known);
+    let fixed = |field: &&Field| *known.capabilities.support(**field) == Support::Immutable;
+    let immutable: Vec<&str> =
+        difference.to_write.iter().chain(&reset).filter(fixed).map(|field| field.spec_name()).collect();
+    if !immutable.is_empty() {
+        return Some(needs_replacement(facts, known, record, &immutable.join(", ")));
+    }
+    if wanted.0.keys().any(|field| record.state.applied.get(*field).is_none()) {
+        let mut next = record.clone();
+        for (field, value) in &wanted.0 {
+            next.state.applied.0.entry(*field).or_insert_with(|| value.clone());
+        }
+        return Some(Step::Do(Effect::Store(Box::new(next))));
+    }
+    Some(Step::Do(Effect::Update { wanted, reset }))
+}
+
+/// The registry cannot change these fields of a client.
+fn needs_replacement(facts: &Facts, known: &Known, record: &Record, fields: &str) -> Step {
+    if facts.client.spec.replacement_policy == ReplacementPolicy::WhenNeeded {
+        return recreate(facts, known, record);
+    }
+    let message = format!(
+        "this registry cannot change {fields} of a client: undo the change, or set spec.replacementPolicy: WhenNeeded to have a new \
+         client, with a new id; the old one then stays for rotation.overlap"
+    );
+    Step::Refuse(Why::new("ReplacementNeeded", message))
+}
+
+/// Whether the client still bears its mark in place of its name.
+fn bears_pending_mark(facts: &Facts, known: &Known, record: &Record) -> bool {
+    let shown = facts.progress.seen.as_ref().unwrap_or(&record.client);
+    known.capabilities.mark == MarkPlace::PendingName && shown.mark.is_some()
+}
+
+/// Whether the client has lost the mark that it should bear for good.
+fn lacks_mark(facts: &Facts, known: &Known) -> bool {
+    let settable = Field::Description;
+    known.capabilities.mark == MarkPlace::Beside
+        && *known.capabilities.support(settable) == Support::Settable
+        && facts.progress.seen.as_ref().is_some_and(|seen| seen.mark.is_none())
 }
 
 /// The registry answered our write with something else; writing again would not help.
@@ -58,6 +119,18 @@ pub(super) fn not_as_declared(facts: &Facts) -> Option<Step> {
         if not_taken.len() > 1 { format!(" (and {} more)", not_taken.len() - 1) } else { String::new() }
     );
     Some(Step::Refuse(Why::new("NotAsDeclared", message)))
+}
+
+/// The registry has the client, but lets nobody use it.
+pub(super) fn client_is_disabled(facts: &Facts) -> Option<Step> {
+    let (record, seen) = (facts.record()?, facts.progress.seen.as_ref()?);
+    (!seen.active).then(|| {
+        let id = &record.client.client_id;
+        Step::Refuse(Why::new(
+            "ClientDisabled",
+            format!("the registry has disabled client {id}: enable it there, or delete this object and make a new one"),
+        ))
+    })
 }
 
 /// A confidential client without a live secret is of no use, and says so.

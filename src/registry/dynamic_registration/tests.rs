@@ -88,6 +88,7 @@ impl<F: Fn(&Sent) -> Reply + Send + Sync> Transport for Scripted<F> {
             authorization: match request.authorization {
                 Authorization::None => Given::Nothing,
                 Authorization::Bearer(token) => Given::Bearer(token.expose_secret().into()),
+                Authorization::Cookie(_) => panic!("a cookie"),
                 Authorization::Basic(user, password) => Given::Basic(user, password.expose_secret().into()),
             },
             body: match request.body {
@@ -126,16 +127,17 @@ impl World {
         let transport = Scripted { script, sent: Arc::clone(&sent) };
         let connection = RegistryConnection {
             dynamic_registration: Some(settings.clone()),
-            drift_interval: None,
-            timeout: None,
             rate_limit,
-            tls: None,
-            proxy_url: None,
-            insecure_http: false,
+            ..RegistryConnection::default()
         };
         let connects = Connects(Arc::new(transport));
         let session = Arc::new(Session::open(&connection, &connects, Arc::new(Metrics::new())).unwrap());
-        let driver = DynamicRegistration::new(settings, Arc::clone(&session), Some(INITIAL.into())).unwrap();
+        let driver = DynamicRegistration::new(
+            settings,
+            Arc::clone(&session),
+            Some(Credentials::Bearer(INITIAL.into())),
+        )
+        .unwrap();
         Self { driver, session, sent }
     }
 
@@ -176,7 +178,7 @@ impl World {
     }
 
     async fn register(&self, declared: &ClientMetadata) -> Result<Client, Error> {
-        let wanted = Wanted { metadata: declared.clone(), software_id: "software-1".into() };
+        let wanted = Wanted { metadata: declared.clone(), mark: mark(), software_id: "software-1".into() };
         searched(self.driver.register(&wanted).await)
     }
 
@@ -252,16 +254,19 @@ fn information(members: &Value) -> Value {
     body
 }
 
+fn mark() -> crate::registry::Mark {
+    crate::registry::Mark {
+        installation: "installation".into(),
+        uid: "uid-1".into(),
+        nonce: "n1".into(),
+        replaces: None,
+    }
+}
+
 /// Client `id-1`, as it came from its registration.
 fn client() -> Client {
-    Client {
-        client_id: "id-1".into(),
-        client_secret: Some(SECRET.into()),
-        client_secret_expires_at: None,
-        registered_at: None,
-        management: Management::Token { uri: Url::parse(MANAGED).unwrap(), token: TOKEN.into() },
-        document: Document::new(),
-    }
+    let management = Management::Token { uri: Url::parse(MANAGED).unwrap(), token: TOKEN.into() };
+    Client { client_secret: Some(SECRET.into()), ..Client::named("id-1", management) }
 }
 
 fn secret(client: &Client) -> Option<&str> {
@@ -271,6 +276,7 @@ fn secret(client: &Client) -> Option<&str> {
 fn managed(client: &Client) -> Result<(&str, &str), &str> {
     match &client.management {
         Management::Token { uri, token } => Ok((uri.as_str(), token.expose_secret())),
+        Management::Registry => Err("by the registry"),
         Management::None(why) => Err(why),
     }
 }

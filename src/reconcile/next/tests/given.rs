@@ -14,7 +14,7 @@ use crate::{
         record::{self, Record},
         secret::{self, Found},
     },
-    registry::{Capabilities, Client, ClientMetadata, Error, Kind, Management},
+    registry::{Capabilities, Client, ClientMetadata, Error, Field, Kind, Management, Support},
 };
 
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
@@ -42,14 +42,24 @@ fn known() -> Known {
     Known {
         origin: "https://as.example".into(),
         issuer: Some("https://as.example".into()),
-        capabilities: Capabilities::default(),
+        capabilities: all_settable(),
         unknown_outcome: UnknownOutcome::Retry,
         reads: true,
         shown: std::collections::BTreeSet::default(),
         drift_interval: Duration::from_mins(10),
         fingerprint: "registry-1".into(),
         not_ready: None,
+        credentials: None,
+        proven: false,
+        account_id: None,
+        accepted: None,
     }
+}
+
+/// As a server of RFC 7591.
+fn all_settable() -> Capabilities {
+    let fields = Field::ALL.into_iter().map(|field| (field, Support::Settable)).collect();
+    Capabilities { fields, ..Capabilities::default() }
 }
 
 /// A new object at a registry that can be used.
@@ -57,11 +67,13 @@ pub(crate) fn new_client() -> Facts {
     Facts {
         now: now(),
         client: object(),
+        declared: ClientMetadata::declared(&object()),
         intent: None,
         record: Ok(None),
         secret: Found::Absent,
         registry: Ok(known()),
         look_due: false,
+        look_closely: false,
         nonce: "fresh".into(),
         installation: "installation".into(),
         settle: SETTLE,
@@ -129,6 +141,7 @@ impl Facts {
         let generation = self.client.metadata.generation;
         self.client = serde_json::from_value(object).unwrap();
         self.client.metadata.generation = generation.map(|generation| generation + 1);
+        self.declared = ClientMetadata::declared(&self.client);
         self
     }
 

@@ -408,10 +408,14 @@ fn nothing_is_dropped_in_silence() {
         ("that nobody declared", with(Field::LogoUri, Support::Unsupported), "Prepare"),
         (
             "another value than it always has",
-            with(Field::ClientName, Support::Fixed(json!("B"))),
+            with(Field::ClientName, Support::Fixed(vec![json!("B")])),
             "refuse, Unsupported",
         ),
-        ("the value that it always has", with(Field::ClientName, Support::Fixed(json!("App"))), "Prepare"),
+        (
+            "the value that it always has",
+            with(Field::ClientName, Support::Fixed(vec![json!("App")])),
+            "Prepare",
+        ),
         (
             "a field that it needs",
             new_client().but(|facts| facts.known().capabilities.required = vec![Field::Contacts]),
@@ -933,7 +937,10 @@ proptest! {
             Step::Do(Effect::Prepare | Effect::Look | Effect::Update { .. } | Effect::AddFinalizer) => {
                 prop_assert!(!hands_off, "not {}", shown);
             }
-            Step::Do(Effect::Deregister | Effect::Release(_) | Effect::DeleteRecord | Effect::RemoveFinalizer) => {
+            Step::Do(Effect::Search | Effect::Survey | Effect::Recover(_) | Effect::IssueSecret(_) | Effect::RevokeSecret(_) | Effect::Retire(_)) => {
+                prop_assert!(!hands_off, "not {}", shown);
+            }
+            Step::Do(Effect::DeregisterMarked | Effect::Deregister | Effect::Release(_) | Effect::DeleteRecord | Effect::RemoveFinalizer) => {
                 prop_assert!(facts.deleting(), "not {}", shown);
             }
             Step::Do(Effect::Publish) => prop_assert!(facts.record().is_some() && !matches!(facts.secret, Found::Foreign)),

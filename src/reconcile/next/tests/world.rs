@@ -17,17 +17,19 @@ use kube::runtime::{
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::{
     api::{Condition, FINALIZER, OAuthClient, OAuthRegistry, annotations, conditions},
     clock::Clock,
     metrics::Metrics,
+    providers,
     reconcile::{
-        Context, Looks, Registries, Settings, backoff::Backoff, intent::Intent, reconcile, record::Record,
+        Context, Looks, Registries, Settings, backoff::Backoff, intent::Intent, lanes::Lanes, look::Misses,
+        reconcile, record::Record,
     },
     registry::{
-        Sessions,
+        self, Sessions,
         transport::{
             Authorization, Body, Connect, Limits, Request as Sent, Response, Route, Transport, TransportError,
         },
@@ -108,13 +110,24 @@ pub(super) struct State {
 }
 
 /// A request to either side.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Call {
     Kube(Method, String, Value),
     Registry(Method, String, String, Value),
+    Provider(providers::Request),
 }
 
+/// What one of them answers.
+enum Answer {
+    Json(u16, Value),
+    Reply(Option<providers::Reply>),
+}
+
+/// A provider behind the transport, instead of the registry of RFC 7591 in here.
+pub(super) type Backend = Arc<dyn Fn(&providers::Request) -> Option<providers::Reply> + Send + Sync>;
+
 struct Shared {
+    backend: Option<Backend>,
     state: Mutex<State>,
     clock: Clock,
     crashed: [Notify; 2],
@@ -125,6 +138,8 @@ struct Shared {
 pub(super) struct World {
     shared: Arc<Shared>,
     operators: Mutex<BTreeMap<usize, Arc<Context>>>,
+    /// What the operators' watches of clients keep.
+    watches: Mutex<BTreeMap<usize, reflector::store::Writer<OAuthClient>>>,
     registry: Mutex<Value>,
 }
 
@@ -143,21 +158,47 @@ impl World {
 
     /// The same, with these manners of the registry and these members of the object's spec.
     pub(super) fn with(manners: Manners, spec: Value) -> Self {
+        let registry = json!({"dynamicRegistration": {"issuer": "https://as.example"}});
+        Self::at(None, registry, manners, spec)
+    }
+
+    /// The same at a provider, whose registry object is this one. Its credentials are `initial` in the namespace `shop`.
+    pub(super) fn at_provider(backend: Backend, registry: Value, credentials: &Value, spec: Value) -> Self {
+        let world = Self::at(Some(backend), registry, Manners::default(), spec);
+        world.put_credentials(credentials);
+        world
+    }
+
+    /// Writes the registry's credentials.
+    pub(super) fn put_credentials(&self, credentials: &Value) {
+        let bytes = |text: &Value| k8s_openapi::ByteString(text.as_str().unwrap().into());
+        let data: BTreeMap<&String, k8s_openapi::ByteString> =
+            credentials.as_object().unwrap().iter().map(|(key, text)| (key, bytes(text))).collect();
+        let secret = json!({"metadata": {"name": "initial", "namespace": "shop"}, "data": data});
+        self.state().put("/api/v1/namespaces/shop/secrets/initial", secret);
+    }
+
+    fn at(backend: Option<Backend>, registry: Value, manners: Manners, spec: Value) -> Self {
         let token = manners.initial_access_token;
         let shared = Shared {
+            backend,
             state: Mutex::new(State { manners, ..State::default() }),
             clock: Clock::starting_at("2030-01-01T00:00:00Z".parse().unwrap()),
             crashed: [Notify::new(), Notify::new()],
             held: Notify::new(),
             released: Notify::new(),
         };
-        let mut registry = json!({"metadata": {"name": "dev", "namespace": "shop"}, "spec": {"dynamicRegistration": {"issuer": "https://as.example"}}});
+        let mut registry = json!({"metadata": {"name": "dev", "namespace": "shop"}, "spec": registry});
         if token.is_some() {
             registry["spec"]["dynamicRegistration"]["initialAccessTokenSecretRef"] =
                 json!({"name": "initial", "key": "token"});
         }
-        let world =
-            Self { shared: Arc::new(shared), operators: Mutex::default(), registry: Mutex::new(registry) };
+        let world = Self {
+            shared: Arc::new(shared),
+            operators: Mutex::default(),
+            watches: Mutex::default(),
+            registry: Mutex::new(registry),
+        };
         let mut object = json!({
             "apiVersion": "oauth-operator.io/v1alpha1", "kind": "OAuthClient",
             "metadata": {"name": "app", "namespace": "shop", "uid": "uid-1", "generation": 1},
@@ -194,6 +235,8 @@ impl World {
         let (store, mut writer) = reflector::store();
         let registry: OAuthRegistry = serde_json::from_value(self.registry.lock().unwrap().clone()).unwrap();
         writer.apply_watcher_event(&watcher::Event::Apply(registry));
+        let (clients, watch) = reflector::store();
+        self.watches.lock().unwrap().insert(who, watch);
         let metrics = Arc::new(Metrics::new());
         let nonces = self.shared.clone();
         let context = Context {
@@ -214,9 +257,11 @@ impl World {
                 format!("n{}", state.made)
             }),
             installation: "installation".into(),
+            clients: vec![clients],
             looks: Looks::default(),
+            misses: Misses::default(),
             backoff: Backoff::default(),
-            permits: Semaphore::new(8),
+            lanes: Lanes::new(8),
         };
         self.state().dead.retain(|dead| *dead != who);
         self.operators.lock().unwrap().insert(who, Arc::new(context));
@@ -237,6 +282,7 @@ impl World {
 
     /// A pass from this view of the object. An operator that dies in it starts again.
     pub(super) async fn pass_with(&self, who: usize, object: OAuthClient) -> Option<Duration> {
+        self.watch(who);
         let context = self.operators.lock().unwrap()[&who].clone();
         tokio::select! {
             biased;
@@ -246,6 +292,17 @@ impl World {
                 None
             }
         }
+    }
+
+    /// The operator's watch catches up.
+    fn watch(&self, who: usize) {
+        let mut watches = self.watches.lock().unwrap();
+        let watch = watches.get_mut(&who).unwrap();
+        watch.apply_watcher_event(&watcher::Event::Init);
+        if let Some(object) = self.object() {
+            watch.apply_watcher_event(&watcher::Event::InitApply(object));
+        }
+        watch.apply_watcher_event(&watcher::Event::InitDone);
     }
 
     /// So many passes, with time between them; returns all that was done.
@@ -289,6 +346,15 @@ impl World {
         assert!(round.await.is_err(), "the sweep ended");
     }
 
+    /// One round of the first operator at the registry.
+    pub(super) async fn round(&self) {
+        self.watch(0);
+        let context = self.operators.lock().unwrap()[&0].clone();
+        for object in crate::rounds::objects(&context) {
+            crate::rounds::round(&context, &object, &[]).await;
+        }
+    }
+
     /// The n-th request of an operator goes wrong; counted from 0, events not counted.
     pub(super) fn fault_at(&self, who: usize, n: usize, fault: Fault) {
         let seen = self.state().counts.get(&who).copied().unwrap_or_default();
@@ -321,6 +387,7 @@ impl World {
                 Call::Registry(method, path, token, body) => {
                     drop(self.state().registry(&method, &path, &token, body, now));
                 }
+                Call::Provider(_) => drop(self.shared.apply(call)),
             }
         }
     }
@@ -507,6 +574,7 @@ fn name(call: &Call) -> String {
             };
             format!("{how} {what}")
         }
+        Call::Provider(request) => format!("{} {}", request.method, request.path),
         Call::Registry(method, path, ..) => match (method.as_str(), path.as_str()) {
             ("GET", path) if path.contains(".well-known") => "discover".into(),
             ("POST", "/register") => "register".into(),
@@ -540,7 +608,7 @@ impl Shared {
     }
 
     /// Lets a request through, or not. `None` is no answer, ever.
-    async fn carry(&self, who: usize, call: Call) -> Option<(u16, Value)> {
+    async fn carry(&self, who: usize, call: Call) -> Option<Answer> {
         let fault = self.fault(who, &call);
         let crash = || {
             self.state.lock().unwrap().dead.push(who);
@@ -564,10 +632,12 @@ impl Shared {
                 return Some(self.apply(call));
             }
             Some(Fault::Answered(code)) => {
-                return Some(status(code, if code == 409 { "Conflict" } else { "Said" }));
+                let (code, body) = status(code, if code == 409 { "Conflict" } else { "Said" });
+                return Some(Answer::Json(code, body));
             }
             Some(Fault::Conflict) if matches!(call, Call::Kube(..)) => {
-                return Some(status(409, "Conflict"));
+                let (code, body) = status(409, "Conflict");
+                return Some(Answer::Json(code, body));
             }
             Some(Fault::ObjectTouched | Fault::RecordTouched) => {
                 let path = if fault == Some(Fault::ObjectTouched) { OBJECT } else { RECORD };
@@ -584,13 +654,22 @@ impl Shared {
         None
     }
 
-    fn apply(&self, call: Call) -> (u16, Value) {
+    fn apply(&self, call: Call) -> Answer {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap();
-        match call {
+        let (code, body) = match call {
             Call::Kube(method, path, body) => state.kube(&method, &path, body, now),
             Call::Registry(method, path, token, body) => state.registry(&method, &path, &token, body, now),
-        }
+            Call::Provider(request) => {
+                let reply = self.backend.as_ref().and_then(|backend| backend(&request));
+                let told = reply.as_ref().map_or(0, |reply| reply.status.as_u16());
+                if request.method != Method::GET {
+                    state.log.push(format!("{} {}: {told}", request.method, request.path));
+                }
+                return Answer::Reply(reply);
+            }
+        };
+        Answer::Json(code, body)
     }
 }
 
@@ -600,8 +679,8 @@ async fn kube(shared: Arc<Shared>, who: usize, request: Request) -> impl IntoRes
     let body = serde_json::from_slice(&bytes).unwrap_or_default();
     let call = Call::Kube(parts.method, parts.uri.path().to_owned(), body);
     match shared.carry(who, call).await {
-        Some((code, value)) => (StatusCode::from_u16(code).unwrap(), axum::Json(value)),
-        None => pending().await,
+        Some(Answer::Json(code, value)) => (StatusCode::from_u16(code).unwrap(), axum::Json(value)),
+        Some(Answer::Reply(_)) | None => pending().await,
     }
 }
 
@@ -876,28 +955,39 @@ struct Vehicle(Arc<Shared>, usize, Limits);
 #[async_trait]
 impl Transport for Vehicle {
     async fn send(&self, request: Sent) -> Result<Response, TransportError> {
-        let bytes = match request.body {
-            Body::Empty => bytes::Bytes::new(),
-            Body::Json(bytes) | Body::Form(bytes) => bytes,
+        let call = if self.0.backend.is_some() {
+            Call::Provider(registry::tests::on_the_wire(request))
+        } else {
+            to_registry(request)
         };
-        let token = match request.authorization {
-            Authorization::None => String::new(),
-            Authorization::Bearer(token) => token.expose_secret().to_owned(),
-            Authorization::Basic(user, password) => format!("{user}:{}", password.expose_secret()),
-        };
-        let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        let call = Call::Registry(request.method, request.url.path().to_owned(), token, body);
         match tokio::time::timeout(self.2.timeout, self.0.carry(self.1, call)).await {
-            Ok(Some((code, body))) => Ok(Response {
+            Ok(Some(Answer::Json(code, body))) => Ok(Response {
                 status: StatusCode::from_u16(code).unwrap(),
                 headers: http::HeaderMap::new(),
                 body: if body.is_null() { bytes::Bytes::new() } else { body.to_string().into() },
             }),
-            Ok(None) => {
+            Ok(Some(Answer::Reply(Some(providers::Reply { status, headers, body })))) => {
+                Ok(Response { status, headers, body })
+            }
+            Ok(Some(Answer::Reply(None)) | None) => {
                 tokio::time::sleep(self.2.timeout).await;
                 Err(TransportError::Interrupted("no answer".into()))
             }
             Err(_) => Err(TransportError::Interrupted("no answer".into())),
         }
     }
+}
+
+fn to_registry(request: Sent) -> Call {
+    let bytes = match request.body {
+        Body::Empty => bytes::Bytes::new(),
+        Body::Json(bytes) | Body::Form(bytes) => bytes,
+    };
+    let token = match request.authorization {
+        Authorization::None => String::new(),
+        Authorization::Bearer(token) | Authorization::Cookie(token) => token.expose_secret().to_owned(),
+        Authorization::Basic(user, password) => format!("{user}:{}", password.expose_secret()),
+    };
+    let body = serde_json::from_slice(&bytes).unwrap_or_default();
+    Call::Registry(request.method, request.url.path().to_owned(), token, body)
 }

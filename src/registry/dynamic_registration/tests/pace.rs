@@ -14,7 +14,7 @@ async fn after_a_429_no_request_leaves_until_its_window_ends() {
     let rows = [
         (Some("40"), Duration::from_secs(40), "Retry-After in seconds"),
         (None, WINDOW, "none: a pause of our own"),
-        (Some("Sun, 06 Nov 1994 08:49:37 GMT"), WINDOW, "the form as a date likewise"),
+        (Some("Sun, 06 Nov 1994 08:49:37 GMT"), WINDOW, "a date that is past likewise"),
         (Some("999999999"), Duration::from_hours(24), "bounded"),
     ];
     for (header, window, reason) in rows {

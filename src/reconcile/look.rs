@@ -1,0 +1,361 @@
+//! Looks at a registry, and what they prove: one list serves all its clients, and absence is believed only with proof.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::{ResourceExt, runtime::reflector::Store};
+use tokio::time::Instant;
+
+use super::{
+    Context, PassError,
+    facts::{Asked, Facts, InHand, Known, Search, Why, fingerprint},
+    gather::{Pass, session_key},
+    next::account_unknown,
+    record::Record,
+};
+use crate::{
+    api::{OAuthClient, annotations, conditions},
+    registry::{Adoption, Client, Error, Inventory, Kind, Registry, SessionKey},
+};
+
+/// Where a list does not show everything, each client is read on its own at every so many inventories.
+const WHOLE_EVERY: u64 = 6;
+/// Two misses count as two if they lie so far apart.
+const BETWEEN_MISSES: Duration = Duration::from_secs(20);
+/// So many may vanish at once and be believed; beyond that a tenth.
+const FEW: usize = 3;
+
+/// Clients that a registry did not show, and since when. A hint: after a restart it takes two misses again.
+#[derive(Default)]
+pub struct Misses(Mutex<HashMap<String, Instant>>);
+
+impl Misses {
+    /// Notes a miss; returns whether it is the second one.
+    fn again(&self, uid: &str) -> bool {
+        let mut misses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        misses.entry(uid.to_owned()).or_insert_with(Instant::now).elapsed() >= BETWEEN_MISSES
+    }
+
+    /// It is there.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+fn driver(pass: &Pass) -> Result<&dyn Registry, PassError> {
+    pass.driver
+        .as_deref()
+        .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
+}
+
+/// The objects whose clients should be at a registry, as watched.
+pub fn clients_of(context: &Context, key: &SessionKey) -> Vec<Arc<OAuthClient>> {
+    let of_it = |client: &Arc<OAuthClient>| {
+        session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default()) == *key
+    };
+    context.clients.iter().flat_map(Store::state).filter(of_it).collect()
+}
+
+/// The id that an object's status names, unless it also says that the client is gone.
+pub fn named(client: &OAuthClient) -> Option<&str> {
+    let status = client.status.as_ref()?;
+    let ready = conditions::find(&status.conditions, conditions::READY);
+    let gone = ready.is_some_and(|ready| ready.reason == "ClientGone");
+    status.client_id.as_deref().filter(|_| !gone)
+}
+
+fn key_of(facts: &Facts) -> SessionKey {
+    session_key(&facts.client.spec.registry_ref, &facts.client.namespace().unwrap_or_default())
+}
+
+/// Credentials are believed to open the right account if they registered this client, or if there is none that they could lack.
+pub fn believe(context: &Context, pass: &mut Pass) {
+    let Ok(known) = &pass.facts.registry else { return };
+    if known.proven || known.credentials.is_none() {
+        return;
+    }
+    let ours = pass.facts.record().is_some_and(|record| record.state.credentials == known.credentials);
+    let key = key_of(&pass.facts);
+    if ours
+        || (pass.facts.record().is_none()
+            && clients_of(context, &key).iter().all(|client| named(client).is_none()))
+    {
+        prove(pass);
+    }
+}
+
+fn prove(pass: &mut Pass) {
+    if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
+        known.proven = true;
+        session.learned().proven.clone_from(&known.credentials);
+    }
+}
+
+/// An inventory that was asked for after `since`, and what it proves of the account.
+async fn inventory(
+    context: &Context,
+    pass: &mut Pass,
+    since: Option<Instant>,
+) -> Result<Arc<Inventory>, PassError> {
+    let session =
+        pass.session.clone().ok_or_else(|| PassError::Internal("a registry without a session".into()))?;
+    let inventory = session.inventory(driver(pass)?, since).await?;
+    if let Ok(known) = &mut pass.facts.registry {
+        known.account_id = inventory.account_id.clone().or(known.account_id.take());
+        let shows = |client: &Arc<OAuthClient>| named(client).is_some_and(|id| inventory.get(id).is_some());
+        let of_record =
+            pass.facts.record().is_some_and(|record| inventory.get(&record.client.client_id).is_some());
+        if of_record || clients_of(context, &key_of(&pass.facts)).iter().any(shows) {
+            prove(pass);
+        }
+    }
+    Ok(inventory)
+}
+
+/// Finds out whether the credentials open the account in which our clients are.
+pub async fn survey(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let since = Instant::now().checked_sub(interval(pass));
+    inventory(context, pass, since).await?;
+    pass.facts.progress.surveyed = true;
+    Ok(())
+}
+
+fn interval(pass: &Pass) -> Duration {
+    pass.facts.registry.as_ref().map_or(super::SLOWLY, |known| known.drift_interval)
+}
+
+/// Looks at the record's client, in the inventory where that is enough.
+pub async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let Some(record) = pass.facts.record().cloned() else {
+        return Err(PassError::Internal("a rule asked for a record that is not there".into()));
+    };
+    let lists = pass.facts.registry.as_ref().is_ok_and(|known| known.capabilities.lists());
+    let seen = if lists {
+        look_in_inventory(pass, context, &record).await
+    } else {
+        observe(pass, &record.client).await
+    };
+    let seen = match seen {
+        // It is still good for everything else. Whether it is so for its other clients, and for how long, nobody has said.
+        Err(PassError::Registry(error)) if error.kind == Kind::Unsupported => {
+            tracing::debug!(%error, "the registry does not let this client be looked at");
+            context.looks.looked(pass.facts.uid());
+            pass.facts.look_due = false;
+            return Ok(());
+        }
+        seen => seen?,
+    };
+    context.looks.looked(pass.facts.uid());
+    if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
+        known.shown.clone_from(&session.learned().shown);
+    }
+    match seen {
+        Some(seen) => saw(pass, context, &record.client, seen.keeping_credentials(&record.client)),
+        None if lists => return missing(pass, context).await,
+        None => pass.facts.progress.gone = true,
+    }
+    Ok(())
+}
+
+async fn observe(pass: &Pass, client: &Client) -> Result<Option<Client>, PassError> {
+    Ok(driver(pass)?.observe(client).await?)
+}
+
+async fn look_in_inventory(
+    pass: &mut Pass,
+    context: &Context,
+    record: &Record,
+) -> Result<Option<Client>, PassError> {
+    if pass.facts.look_closely {
+        return observe(pass, &record.client).await;
+    }
+    let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
+    // It knows nothing of what we wrote since.
+    let older = context.looks.at(pass.facts.uid()).is_some_and(|at| inventory.taken < at);
+    let whole = pass.facts.registry.as_ref().is_ok_and(|known| known.capabilities.list_is_whole);
+    match inventory.get(&record.client.client_id) {
+        Some(line) if !older && (whole || !turn(pass.facts.uid(), inventory.number)) => {
+            Ok(Some(line.clone().over(&record.client)))
+        }
+        _ => observe(pass, &record.client).await,
+    }
+}
+
+/// Whether it is this client's turn to be read whole: each has its own, so that they spread.
+fn turn(uid: &str, number: u64) -> bool {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish() % WHOLE_EVERY == number % WHOLE_EVERY
+}
+
+fn saw(pass: &mut Pass, context: &Context, known: &Client, seen: Client) {
+    context.misses.forget(pass.facts.uid());
+    prove(pass);
+    let put_right =
+        pass.facts.record().is_some_and(|record| !pass.facts.put_right(record, &seen.document).is_empty());
+    if !known.has_credentials_of(&seen) || put_right {
+        pass.facts.progress.in_hand = Some(InHand { client: seen.clone(), to: Asked::Look });
+    }
+    pass.facts.progress.seen = Some(seen);
+}
+
+/// The registry answers that it has no such client. That counts at the second time, from the right account, and not if many are
+/// missing at once.
+async fn missing(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
+    let Ok(known) = &pass.facts.registry else { return Ok(()) };
+    let key = key_of(&pass.facts);
+    let again = context.misses.again(pass.facts.uid());
+    let why = if !known.proven && !known.is_accepted() {
+        Some(account_unknown(&known.identity()))
+    } else if let Some(many) = mass_absence(context, &key, &inventory, known) {
+        Some(many)
+    } else if again {
+        None
+    } else {
+        let message = "the registry answers that it has no such client; it is looked for once more before that is believed";
+        Some(Why::new("ClientMissing", message))
+    };
+    pass.facts.progress.gone = why.is_none();
+    pass.facts.progress.missing = why;
+    Ok(())
+}
+
+/// Many clients that vanish at once point to a restored backup or the wrong account, not to so many deletions.
+pub fn mass_absence(
+    context: &Context,
+    key: &SessionKey,
+    inventory: &Inventory,
+    known: &Known,
+) -> Option<Why> {
+    let clients = clients_of(context, key);
+    let ids: Vec<&str> = clients.iter().filter_map(|client| named(client)).collect();
+    let mut missing: Vec<&str> = ids.iter().filter(|id| inventory.get(id).is_none()).copied().collect();
+    missing.sort_unstable();
+    let token = fingerprint(&(known.identity(), &missing));
+    let accepted = known.accepted.as_deref() == Some(token.as_str());
+    (is_mass(missing.len(), ids.len()) && !accepted).then(|| {
+        let message = format!(
+            "{} of {} clients have vanished from the registry at once; nothing is replaced until they are back, or until somebody \
+             annotates the registry with {}={token}",
+            missing.len(),
+            ids.len(),
+            annotations::ACCEPT
+        );
+        Why::new("MassAbsence", message)
+    })
+}
+
+fn is_mass(missing: usize, all: usize) -> bool {
+    missing > FEW.max(all / 10)
+}
+
+/// Searches for what an attempt may have made of which nobody saw the end.
+pub async fn search(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
+    let Some(intent) = pass.facts.intent.clone() else { return Ok(()) };
+    if let Some(named) = &intent.secret_for {
+        let client = pass.facts.record().map_or_else(|| named.client(), |record| record.client.clone());
+        return match observe(pass, &client).await? {
+            Some(seen) => {
+                found(pass, seen.over(&client));
+                Ok(())
+            }
+            None if pass.facts.record().is_some() => missing(pass, context).await,
+            None => {
+                pass.facts.progress.searched = Some(Search::Nothing);
+                Ok(())
+            }
+        };
+    }
+    // Of now: what an older list shows says nothing about an attempt.
+    let inventory = inventory(context, pass, Some(Instant::now())).await?;
+    let mark = pass.facts.mark(&intent);
+    let record = pass.facts.record().map(|record| record.client.client_id.clone());
+    let mut ours: Vec<&Client> = inventory
+        .marked()
+        .filter(|(client, shown)| mark.is(shown) && Some(&client.client_id) != record.as_ref())
+        .map(|(client, _)| client)
+        .collect();
+    ours.sort_by_key(|client| (client.registered_at, client.client_id.clone()));
+    if let Some(client) = ours.first() {
+        found(pass, (*client).clone());
+        return Ok(());
+    }
+    pass.facts.progress.searched = Some(Search::Nothing);
+    if let Some(conflict) = pass.facts.progress.conflict.take() {
+        pass.facts.progress.announced = true;
+        pass.facts.progress.refused = Some(conflict);
+    }
+    Ok(())
+}
+
+fn found(pass: &mut Pass, client: Client) {
+    let adoption = pass.facts.registry.as_ref().map(|known| known.capabilities.adoption);
+    pass.facts.progress.searched = Some(Search::Found);
+    if adoption == Ok(Adoption::AsShown) {
+        pass.facts.progress.in_hand = Some(InHand { client, to: Asked::Register });
+    } else {
+        pass.facts.progress.adopting = Some(client);
+    }
+}
+
+/// Reads the client that status names: its record was lost with the user's Secret.
+pub async fn recover(pass: &mut Pass, context: &Context, client: &Client) -> Result<(), PassError> {
+    match observe(pass, client).await? {
+        Some(client) => {
+            context.misses.forget(pass.facts.uid());
+            pass.facts.progress.in_hand = Some(InHand { client, to: Asked::Recover });
+            Ok(())
+        }
+        None => missing(pass, context).await,
+    }
+}
+
+/// What else bears the object's mark, in a list of now.
+pub async fn marked(pass: &mut Pass, context: &Context) -> Result<Vec<Client>, Error> {
+    let listed = inventory(context, pass, Some(Instant::now())).await;
+    let inventory = match listed {
+        Ok(inventory) => inventory,
+        Err(PassError::Registry(error)) => return Err(error),
+        Err(error) => return Err(Error::new(Kind::Unavailable, error)),
+    };
+    let (installation, uid) = (&pass.facts.installation, pass.facts.uid());
+    Ok(inventory
+        .marked()
+        .filter(|(_, shown)| shown.is_of_object(installation, uid))
+        .map(|(client, _)| client.clone())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_may_vanish_and_many_may_not() {
+        let cases = [
+            (1, 1, false, "the only one"),
+            (3, 3, false, "three of three: the account is judged otherwise"),
+            (4, 4, true, "more than three"),
+            (4, 39, true, "more than three, and more than a tenth"),
+            (4, 40, false, "a tenth"),
+            (100, 1000, false, "a tenth"),
+            (101, 1000, true, "more than a tenth"),
+        ];
+        for (missing, all, mass, reason) in cases {
+            assert_eq!(is_mass(missing, all), mass, "{missing} of {all}: {reason}");
+        }
+    }
+
+    #[test]
+    fn every_client_has_its_turn_once_in_a_round_and_they_spread() {
+        let uids: Vec<String> = (0..600).map(|n| format!("uid-{n}")).collect();
+        let at = |number| uids.iter().filter(|uid| turn(uid, number)).count();
+        assert_eq!((0..WHOLE_EVERY).map(at).sum::<usize>(), uids.len(), "each once");
+        assert!((0..WHOLE_EVERY).all(|number| (60..140).contains(&at(number))), "spread");
+    }
+}
