@@ -21,7 +21,7 @@ pub use oauth_client::{
 };
 pub use oauth_registry::{
     CalCom, ClusterOAuthRegistry, ClusterOAuthRegistrySpec, CredentialsRef, DriftReads, DynamicRegistration,
-    NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit, RegistryConnection,
+    Meteroid, NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit, RegistryConnection,
     RegistryStatus, SecretKeyRef, Teable, TeableAuthentication, TeableCredentialsRef, Telnyx, Tls,
     UnknownOutcome,
 };

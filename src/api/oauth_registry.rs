@@ -115,7 +115,7 @@ pub struct RegistryStatus {
 }
 
 /// The members of which exactly one says which registry it is.
-const KINDS: [&str; 4] = ["calCom", "dynamicRegistration", "teable", "telnyx"];
+const KINDS: [&str; 5] = ["calCom", "dynamicRegistration", "meteroid", "teable", "telnyx"];
 
 fn connection_rules() -> Value {
     let one = KINDS.map(|kind| format!("has(self.{kind})")).join(", ");
@@ -153,6 +153,9 @@ pub struct RegistryConnection {
     /// A server of RFC 7591 (Dynamic Client Registration), and of RFC 7592 where it can manage what it registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_registration: Option<DynamicRegistration>,
+    /// Meteroid: the OAuth apps of an organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meteroid: Option<Meteroid>,
     /// Teable: the OAuth apps of a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teable: Option<Teable>,
@@ -270,12 +273,30 @@ fn password_key() -> String {
     "password".into()
 }
 
+/// Meteroid, hosted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Meteroid {
+    /// Where the API is, without `/api`.
+    #[serde(default = "meteroid_url")]
+    #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
+    pub url: WebUri,
+    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
+    /// picked up within a minute.
+    pub credentials_secret_ref: SecretKeyRef,
+}
+
+fn meteroid_url() -> WebUri {
+    WebUri("https://api.meteroid.com".into())
+}
+
 /// Which registry it is, and what only that one needs to be told.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "each is the member of `RegistryConnection` of the same name")]
 pub enum Provider<'a> {
     CalCom(&'a CalCom),
     DynamicRegistration(&'a DynamicRegistration),
+    Meteroid(&'a Meteroid),
     Teable(&'a Teable),
     Telnyx(&'a Telnyx),
 }
@@ -294,6 +315,7 @@ impl RegistryConnection {
         let members = [
             self.cal_com.as_ref().map(Provider::CalCom),
             self.dynamic_registration.as_ref().map(Provider::DynamicRegistration),
+            self.meteroid.as_ref().map(Provider::Meteroid),
             self.teable.as_ref().map(Provider::Teable),
             self.telnyx.as_ref().map(Provider::Telnyx),
         ];
@@ -304,6 +326,7 @@ impl RegistryConnection {
     pub fn credentials(&self) -> Option<CredentialsRef<'_>> {
         match self.provider()? {
             Provider::CalCom(CalCom { credentials_secret_ref, .. })
+            | Provider::Meteroid(Meteroid { credentials_secret_ref, .. })
             | Provider::Telnyx(Telnyx { credentials_secret_ref, .. }) => Some(credentials_secret_ref.into()),
             Provider::DynamicRegistration(server) => {
                 server.initial_access_token_secret_ref.as_ref().map(CredentialsRef::from)

@@ -15,6 +15,7 @@ mod json;
 pub mod limiter;
 pub mod mark;
 pub mod metadata;
+mod meteroid;
 mod pace;
 pub mod session;
 mod teable;
@@ -292,6 +293,7 @@ pub fn open(session: Arc<Session>, credentials: Option<Credentials>) -> Result<B
         Provider::DynamicRegistration(settings) => {
             Box::new(dynamic_registration::DynamicRegistration::new(settings.clone(), session, credentials)?)
         }
+        Provider::Meteroid(settings) => Box::new(meteroid::Meteroid::new(settings, session, needed()?)?),
         Provider::Teable(settings) => Box::new(teable::Teable::new(settings, session, needed()?)?),
         Provider::Telnyx(settings) => Box::new(telnyx::Telnyx::new(settings, session, needed()?)?),
     })
@@ -304,7 +306,10 @@ pub(crate) mod tests;
 fn published_limit(connection: &RegistryConnection) -> Option<(u32, Duration)> {
     match connection.provider()? {
         Provider::CalCom(_) => Some(cal_com::PUBLISHED_LIMIT),
-        Provider::DynamicRegistration(_) | Provider::Teable(_) | Provider::Telnyx(_) => None,
+        Provider::DynamicRegistration(_)
+        | Provider::Meteroid(_)
+        | Provider::Teable(_)
+        | Provider::Telnyx(_) => None,
     }
 }
 

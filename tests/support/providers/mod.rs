@@ -13,6 +13,7 @@
 
 pub mod cal_com;
 pub mod contract;
+pub mod meteroid;
 pub mod parts;
 pub mod server;
 pub mod teable;

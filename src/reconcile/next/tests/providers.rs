@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::world::*;
 use crate::{
     api::annotations,
-    providers::{Fake, Provider, cal_com, teable, telnyx},
+    providers::{Fake, Provider, cal_com, meteroid, teable, telnyx},
 };
 
 /// One provider: how it is declared, and what its owner sees and does there.
@@ -127,6 +127,40 @@ impl Place for teable::Teable {
     fn rename(&mut self, id: &str, name: &str) {
         self.edit(id, |client| client.name = name.into());
     }
+    fn take(&mut self, id: &str) {
+        self.remove(id);
+    }
+    fn secrets(&self, id: &str) -> usize {
+        self.live_secrets(id)
+    }
+}
+
+impl Place for meteroid::Meteroid {
+    const NAME: &'static str = "Meteroid";
+    const UPDATES: bool = false;
+    const CALLS: usize = 1;
+
+    fn fresh() -> Self {
+        Self::new()
+    }
+    fn registry() -> Value {
+        json!({"meteroid": {"url": "https://as.example", "credentialsSecretRef": {"name": KEY_REF}}})
+    }
+    fn credentials() -> Value {
+        json!({"token": meteroid::KEY})
+    }
+    fn spec() -> Value {
+        json!({})
+    }
+    fn names(&self) -> BTreeMap<String, String> {
+        // The tag is the operator's business.
+        let plain = |name: String| name.split(" [").next().unwrap_or_default().to_owned();
+        self.clients().into_iter().map(|app| (app.client_id, plain(app.name))).collect()
+    }
+    fn authenticates(&self, id: &str, secret: &str) -> bool {
+        self.authenticates(id, secret)
+    }
+    fn rename(&mut self, _: &str, _: &str) {}
     fn take(&mut self, id: &str) {
         self.remove(id);
     }
@@ -298,6 +332,11 @@ async fn every_fault_at_every_call_heals_at_teable() {
     every_fault_heals::<teable::Teable>().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn every_fault_at_every_call_heals_at_meteroid() {
+    every_fault_heals::<meteroid::Meteroid>().await;
+}
+
 async fn costs<P: Place>() {
     let town = Town::<P>::new(&json!({}));
     town.world.round().await;
@@ -325,4 +364,5 @@ async fn a_new_client_is_ready_after_one_pass_at_the_documented_cost() {
     costs::<cal_com::CalCom>().await;
     costs::<telnyx::Telnyx>().await;
     costs::<teable::Teable>().await;
+    costs::<meteroid::Meteroid>().await;
 }

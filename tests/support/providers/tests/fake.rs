@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::cal_com::{CalCom, KEY};
 use super::super::contract::Contract;
+use super::super::meteroid::Meteroid;
 use super::super::teable::Teable;
 use super::super::telnyx::Telnyx;
 use super::super::{Fake, Fault, Provider, Reply, Request};
@@ -15,7 +16,7 @@ fn new_client() -> Value {
 
 #[test]
 fn every_document_is_sound() {
-    for document in [CalCom::contract(), Teable::contract(), Telnyx::contract()] {
+    for document in [CalCom::contract(), Meteroid::contract(), Teable::contract(), Telnyx::contract()] {
         Contract::read(document).assert_sound();
     }
 }
