@@ -238,13 +238,10 @@ impl Facts {
         self.declared.clone()
     }
 
-    /// Whether the object itself names the record's client and those that retire: from then on nothing else has to.
+    /// Whether the object itself names the record's client: from then on no mark has to.
     pub fn names(&self, record: &Record) -> bool {
-        let Some(status) = &self.client.status else { return false };
-        let retiring = status.rotation.iter().flat_map(|rotation| &rotation.retiring);
-        let retiring: Vec<&str> = retiring.map(|client| client.client_id.as_str()).collect();
-        status.client_id.as_ref() == Some(&record.client.client_id)
-            && record.state.retiring.iter().all(|old| retiring.contains(&old.client.client_id.as_str()))
+        let named = self.client.status.as_ref().and_then(|status| status.client_id.as_ref());
+        named == Some(&record.client.client_id)
     }
 
     /// Whether an announced attempt has not ended: it was not refused, and the record is still the one before it, if there is one.

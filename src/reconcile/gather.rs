@@ -45,9 +45,8 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
     let uid = client.metadata.uid.clone().unwrap_or_default();
     let namespace = client.namespace().unwrap_or_default();
     let found = find_registry(context, client).await?;
-    let shows_secrets = found.as_ref().is_ok_and(|found| found.known.capabilities.shows_secrets);
     let secrets: Api<Secret> = Api::namespaced(context.kube.clone(), &namespace);
-    let apart = if shows_secrets { None } else { read_apart(context, &uid).await? };
+    let apart = read_apart(context, &uid).await?;
     let secret = call("read the Secret", secrets.get_opt(&client.secret_name())).await?;
     let secret = secret::judge(secret, &uid);
     let record = apart.map_or_else(|| Ok(read_beside(client, &secret)), |apart| apart.map(Some));

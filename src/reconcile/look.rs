@@ -260,12 +260,13 @@ pub async fn search(pass: &mut Pass, context: &Context) -> Result<(), PassError>
     if let Some(named) = &intent.secret_for {
         let client = pass.facts.record().map_or_else(|| named.client(), |record| record.client.clone());
         return match observe(pass, &client).await? {
-            Some(seen) => {
+            // Without a record only the mark tells that the client is ours: everybody who may write the object could have named it.
+            Some(seen) if pass.facts.record().is_some() || is_of_object(&pass.facts, &seen) => {
                 found(pass, seen.over(&client));
                 Ok(())
             }
             None if pass.facts.record().is_some() => missing(pass, context).await,
-            None => {
+            Some(_) | None => {
                 pass.facts.progress.searched = Some(Search::Nothing);
                 Ok(())
             }
@@ -291,6 +292,10 @@ pub async fn search(pass: &mut Pass, context: &Context) -> Result<(), PassError>
         pass.facts.progress.refused = Some(conflict);
     }
     Ok(())
+}
+
+fn is_of_object(facts: &Facts, client: &Client) -> bool {
+    client.mark.as_ref().is_some_and(|mark| mark.is_of_object(&facts.installation, facts.uid()))
 }
 
 fn found(pass: &mut Pass, client: Client) {

@@ -5,7 +5,7 @@
 //! reference: it outlives its object until the registry has let the client go.
 //!
 //! Where every read shows the secret, the record is an annotation of the user's Secret: that is the commit then, and what is lost
-//! is read again.
+//! is read again. As soon as it has to tell of another client than that one, it is kept apart there too.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use super::{
     rotation::Schedule,
 };
 use crate::{
-    api::{DeletionPolicy, OAuthClient, RegistryRef, RetiringClient, annotations},
+    api::{DeletionPolicy, OAuthClient, RegistryRef, annotations},
     registry::{Client, ClientMetadata, Document, Field, Management},
 };
 
@@ -235,14 +235,6 @@ struct Beside {
     stored: Stored,
 }
 
-impl Retiring {
-    /// What status tells of one.
-    pub fn of(told: &RetiringClient) -> Self {
-        let client = Named { client_id: told.client_id.clone(), registration_id: None };
-        Self { client, until: told.until.0 }
-    }
-}
-
 impl Owner {
     /// The object itself.
     pub fn of(client: &OAuthClient) -> Self {
@@ -351,13 +343,17 @@ impl Record {
         serde_json::to_string(&Beside { client_id, secret_key: secret_key.into(), stored })
     }
 
-    /// Reads a record that the user's Secret keeps; `None` if it keeps none that can be read. It is as good as its place: a person
-    /// could have written it.
+    /// Reads a record that the user's Secret keeps; `None` if it keeps none that can be read. Everybody who may write the Secret could
+    /// have written it, so whatever could lead to another client is left out: other ids, and what is to be removed.
     pub fn beside(secret: &Secret, owner: Owner) -> Option<Self> {
         let text = secret.metadata.annotations.as_ref()?.get(annotations::RECORD)?;
-        let Beside { client_id, secret_key, stored } = serde_json::from_str(text).ok()?;
+        let Beside { client_id, secret_key, mut stored } = serde_json::from_str(text).ok()?;
         let value = secret.data.as_ref().and_then(|data| data.get(&secret_key));
         let value = value.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+        (stored.registration_id, stored.secret_id) = (None, None);
+        (stored.state.previous, stored.state.stray_secrets) = (None, false);
+        stored.state.revoking.clear();
+        stored.state.retiring.clear();
         let (client, state) = stored.client(client_id, value, Management::Registry);
         let version = secret.metadata.resource_version.clone();
         Some(Self { owner, client, state, released: None, version, place: Place::WithSecret })

@@ -523,11 +523,9 @@ async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError>
     let (id, outcome) = if let Some(record) = pass.facts.record() {
         (record.client.client_id.clone(), deregister_client(context, record).await)
     } else {
-        let status = pass.facts.client.status.clone().unwrap_or_default();
-        let client = Client::named(status.client_id.unwrap_or_default(), Management::Registry);
-        let retiring: Vec<Retiring> =
-            status.rotation.unwrap_or_default().retiring.iter().map(Retiring::of).collect();
-        (client.client_id.clone(), deregister_all(driver(pass)?, &client, &retiring).await)
+        let named = pass.facts.client.status.as_ref().and_then(|status| status.client_id.clone());
+        let client = Client::named(named.unwrap_or_default(), Management::Registry);
+        (client.client_id.clone(), driver(pass)?.deregister(&client).await)
     };
     let progress = &mut pass.facts.progress;
     match outcome {

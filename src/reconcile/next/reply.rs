@@ -37,6 +37,10 @@ fn registered(facts: &Facts, replaced: Option<&Record>, in_hand: &InHand) -> Opt
         record.state.retiring = retiring(facts, old, intent.retires.is_some());
         record.state.schedule.last = intent.retires.as_ref().map(|_| facts.now).or(old.state.schedule.last);
         (record.version, record.place) = (old.version.clone(), old.place);
+        if !record.state.retiring.is_empty() && old.place == Place::WithSecret {
+            // What is to be removed later is nothing for a place that others can write.
+            (record.version, record.place) = (None, Place::Apart);
+        }
     }
     Some(record)
 }
@@ -115,10 +119,8 @@ fn recovered(facts: &Facts, in_hand: &InHand) -> Option<Record> {
         None => facts.nonce.clone(),
     };
     let mut record = new_record(facts, &in_hand.client, nonce)?;
-    let rotation =
-        facts.client.status.as_ref().and_then(|status| status.rotation.clone()).unwrap_or_default();
-    record.state.schedule.last = rotation.last.map(|last| last.0);
-    record.state.retiring = rotation.retiring.iter().map(Retiring::of).collect();
+    let rotation = facts.client.status.as_ref().and_then(|status| status.rotation.clone());
+    record.state.schedule.last = rotation.and_then(|rotation| rotation.last).map(|last| last.0);
     Some(record)
 }
 

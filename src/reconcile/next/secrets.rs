@@ -57,7 +57,7 @@ fn issue(facts: &Facts, known: &Known, record: &Record) -> Step {
 
 /// Announces a new client beside the record's, which then retires.
 pub(super) fn recreate(facts: &Facts, known: &Known, record: &Record) -> Step {
-    // One at a time: status names those that retire, and an id that nobody names is lost.
+    // One at a time: the mark of the last one is still on.
     if !facts.names(record) {
         return Step::Settled;
     }
