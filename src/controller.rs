@@ -17,7 +17,6 @@ use kube::{
     runtime::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::Action,
-        predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -35,8 +34,13 @@ use crate::{
 const PAGE: u32 = 500;
 
 /// The annotations that wake a client. The intent is not among them: we write it ourselves.
-const WAKING: [&str; 4] =
-    [annotations::REQUESTED_AT, annotations::FLUX_REQUESTED_AT, annotations::RESUME, annotations::ABANDON];
+const WAKING: [&str; 5] = [
+    annotations::REQUESTED_AT,
+    annotations::FLUX_REQUESTED_AT,
+    annotations::RESUME,
+    annotations::ABANDON,
+    annotations::ROTATE,
+];
 
 /// The watches of one scope: all namespaces, or one.
 pub struct Scope {
@@ -66,7 +70,7 @@ pub fn watches(client: &Client, namespaces: &[String]) -> Watches {
         let cluster = kept(Api::all(client.clone()));
         watches.registries.cluster = Some(cluster.store);
         watches.registries.listed.push(cluster.listed);
-        let changes = of_generations(cluster.events);
+        let changes = of_registries(cluster.events);
         watches.add(Api::all(client.clone()), Api::all(client.clone()), Some(changes));
     }
     for namespace in namespaces {
@@ -89,12 +93,12 @@ impl Watches {
             clients.events.applied_objects().predicate_filter(wakes, PredicateConfig::default());
         self.registries.namespaced.push(registries.store);
         self.registries.listed.push(registries.listed);
-        self.listed.push(clients.listed);
+        self.registries.listed.push(clients.listed);
         self.clients.push(clients.store.clone());
         self.scopes.push(Scope {
             clients: clients.store,
             client_changes: logged(client_changes),
-            registry_changes: of_generations(registries.events),
+            registry_changes: of_registries(registries.events),
             cluster_changes,
         });
     }
@@ -130,12 +134,12 @@ where
     Kept { store, listed, events: events.boxed() }
 }
 
-/// Changes of spec, and deletions.
-fn of_generations<K>(events: BoxStream<'static, watcher::Result<watcher::Event<K>>>) -> Changes<K>
+/// Changes of spec, deletions, and what people accept.
+fn of_registries<K>(events: BoxStream<'static, watcher::Result<watcher::Event<K>>>) -> Changes<K>
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    logged(events.touched_objects().predicate_filter(predicates::generation, PredicateConfig::default()))
+    logged(events.touched_objects().predicate_filter(tells, PredicateConfig::default()))
 }
 
 fn logged<K: Resource<DynamicType = ()> + 'static>(
@@ -148,6 +152,14 @@ fn logged<K: Resource<DynamicType = ()> + 'static>(
         }
     });
     logged.boxed()
+}
+
+/// What of a registry wakes its clients.
+#[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
+fn tells(registry: &impl ResourceExt) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    (registry.meta().generation, registry.annotations().get(annotations::ACCEPT)).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// What wakes a client: its spec, its deletion, and what people ask for by annotation.
@@ -230,4 +242,54 @@ fn dependents(
         .filter(|client| of_it(client))
         .map(|client| ObjectRef::from_obj(client.as_ref()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn annotated<K: DeserializeOwned>(annotation: &str, spec: &Value) -> K {
+        serde_json::from_value(json!({
+            "metadata": {"name": "app", "namespace": "ns", "generation": 1, "annotations": {annotation: "x"}},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_people_ask_for_wakes_a_client_and_what_we_write_does_not() {
+        let client =
+            |annotation| annotated::<OAuthClient>(annotation, &json!({"registryRef": {"name": "dev"}}));
+        let cases = [
+            (annotations::REQUESTED_AT, true, "a look"),
+            (annotations::FLUX_REQUESTED_AT, true, "a look, by Flux"),
+            (annotations::RESUME, true, "the next attempt"),
+            (annotations::ABANDON, true, "the end of a deletion"),
+            (annotations::ROTATE, true, "a new secret"),
+            (annotations::INTENT, false, "written by the pass itself"),
+        ];
+        for (annotation, woken, reason) in cases {
+            let differs = wakes(&client(annotation)) != wakes(&client("example.com/note"));
+            assert_eq!(differs, woken, "{annotation}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_registry_that_people_accept_wakes_its_clients() {
+        let registry = |annotation| annotated::<OAuthRegistry>(annotation, &json!({}));
+        assert_ne!(tells(&registry(annotations::ACCEPT)), tells(&registry("example.com/note")));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_believed_before_all_clients_and_registries_were_listed() {
+        let client = Client::new(axum::Router::new(), "ns");
+        for (namespaces, listed, reason) in [
+            (vec![], 3, "clients, and both kinds of registries"),
+            (vec!["shop".to_owned(), "till".to_owned()], 4, "clients and registries of each namespace"),
+        ] {
+            assert_eq!(watches(&client, &namespaces).registries.listed.len(), listed, "{reason}");
+        }
+    }
 }

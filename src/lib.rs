@@ -44,3 +44,8 @@ pub mod telemetry;
 #[cfg(test)]
 #[path = "../tests/support/providers/mod.rs"]
 pub(crate) mod providers;
+
+// Not below `providers`: the promises compile those too.
+#[cfg(test)]
+#[path = "../tests/support/providers/tests/mod.rs"]
+mod providers_tests;

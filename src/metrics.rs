@@ -15,7 +15,7 @@ use prometheus_client::{
 /// Labels of a request to a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// What was asked: `discover`, `register`, `read`, `update`, `deregister` or `probe`.
+    /// What was asked: `discover`, `register`, `read`, …; `docs/metrics.md` lists them.
     pub operation: &'static str,
     /// The HTTP status, 0 if there was no reply.
     pub code: u16,

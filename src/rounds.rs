@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -20,7 +20,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     api::{
         ClusterOAuthRegistry, Condition, ConditionStatus, OAuthClient, OAuthRegistry, RegistryKind,
-        RegistryStatus, conditions,
+        RegistryStatus, annotations, conditions,
     },
     reconcile::{
         Context, PassError, call,
@@ -30,7 +30,7 @@ use crate::{
         look, next,
         record::{self, Record},
     },
-    registry::{Client, SessionKey, ShownMark},
+    registry::{Client, Error, Registry, SessionKey, ShownMark},
 };
 
 /// How often it is looked which registry is due.
@@ -120,16 +120,18 @@ pub fn objects(context: &Context) -> Vec<Object> {
 /// One round at one registry.
 pub async fn round(context: &Context, object: &Object, namespaces: &[String]) {
     let outcome = visit(context, object, namespaces).await;
-    let (account_id, why) = match outcome {
-        Ok(None) => return,
-        Ok(Some(visited)) => visited,
-        Err(PassError::Registry(error)) => (None, Some(Why::from(&error))),
+    let status = match outcome {
+        Ok(None) if object.status.as_ref().is_none_or(|status| status.conditions.is_empty()) => return,
+        // What was wrong with it is put right, and a registry that cannot list has nothing else to tell.
+        Ok(None) => RegistryStatus { observed_generation: object.generation, ..RegistryStatus::default() },
+        Ok(Some((account_id, why))) => judged(context, object, account_id, why.as_ref()),
+        Err(PassError::Registry(error)) => judged(context, object, None, Some(&Why::from(&error))),
         Err(error) => {
             tracing::warn!(%error, registry = object.key.name, "the round failed; it is tried again");
             return;
         }
     };
-    if let Err(error) = tell(context, object, account_id, why.as_ref()).await {
+    if let Err(error) = tell(context, object, &status).await {
         tracing::warn!(%error, registry = object.key.name, "the registry's status could not be written");
     }
 }
@@ -155,34 +157,45 @@ async fn visit(
     if let Some(why) = known.not_ready {
         return Ok(Some((None, Some(why))));
     }
-    // A client's look may have asked a moment ago; that is as good.
-    let since = Instant::now().checked_sub(object.interval() / 2);
+    // The looks of clients ask as often; only the last list of a round itself is a little younger than the interval.
+    let since = Instant::now().checked_sub(object.interval() * 19 / 20);
     let inventory = session.inventory(driver.as_ref(), since).await?;
     let account = inventory.account_id.clone();
     let clients = look::clients_of(context, &object.key);
     let named: Vec<&str> = clients.iter().filter_map(|client| look::named(client)).collect();
-    if named.is_empty() || named.iter().any(|id| inventory.get(id).is_some()) {
+    if named.iter().any(|id| inventory.get(id).is_some()) {
         session.learned().proven.clone_from(&known.credentials);
     }
-    let proven = session.learned().proven == known.credentials || known.is_accepted();
+    let proven = named.is_empty() || session.learned().proven == known.credentials || known.is_accepted();
     if !proven {
         return Ok(Some((account, Some(next::account_unknown(&known.identity())))));
     }
     if let Some(why) = look::mass_absence(context, &object.key, &inventory, &known) {
         return Ok(Some((account, Some(why))));
     }
+    let mut failed = None;
     for (client, mark) in inventory.marked().filter(|(_, mark)| mark.is_of(&context.installation)) {
-        if is_stray(context, &clients, client, mark, namespaces).await? {
-            driver.deregister(client).await?;
-            context.metrics.swept.inc();
-            tracing::info!(
-                registry = object.key.name,
-                client_id = client.client_id,
-                "removed a client of ours that nobody needed"
-            );
+        if is_stray(context, &clients, client, mark, namespaces).await?
+            && let Err(error) = remove(context, object, driver.as_ref(), client).await
+        {
+            // It keeps no other one from being removed.
+            failed = Some(Why::from(&error));
         }
     }
-    Ok(Some((account, None)))
+    Ok(Some((account, failed)))
+}
+
+async fn remove(
+    context: &Context,
+    object: &Object,
+    driver: &dyn Registry,
+    client: &Client,
+) -> Result<(), Error> {
+    driver.deregister(client).await?;
+    context.metrics.swept.inc();
+    let (registry, client_id) = (&object.key.name, &client.client_id);
+    tracing::info!(registry, client_id, "removed a client of ours that nobody needed");
+    Ok(())
 }
 
 /// Whether a client that bears our mark is needed by nobody. Only the API server's own word counts before something is destroyed.
@@ -196,6 +209,10 @@ async fn is_stray(
     let of_object = |uid: &str| mark.is_of_object(&context.installation, uid);
     let seen = clients.iter().find(|object| object.metadata.uid.as_deref().is_some_and(of_object));
     if let Some(seen) = seen {
+        // Good enough for keeping it: a thousand clients at rest cost no read each.
+        if look::named(seen) == Some(&client.client_id) {
+            return Ok(false);
+        }
         return match gather::live(context, seen).await? {
             Some(live) => {
                 let pass = gather::gather(context, &live).await?;
@@ -276,9 +293,14 @@ async fn is_recorded(
     let mut page = ListParams::default().labels(record::LABEL).limit(PAGE);
     loop {
         let found = call("list the records", records.list(&page)).await?;
-        let speaks =
-            |record: &Record| record.client.client_id == client.client_id || of_object(&record.owner.uid);
-        if found.items.iter().filter_map(|secret| Record::read(secret).ok()).any(|record| speaks(&record)) {
+        // Also one that cannot be read says whose it is.
+        let of_it = |secret: &Secret| {
+            secret.annotations().get(annotations::OWNER_UID).is_some_and(|uid| of_object(uid))
+        };
+        let names = |secret: &Secret| {
+            Record::read(secret).is_ok_and(|record| record.client.client_id == client.client_id)
+        };
+        if found.items.iter().any(|secret| of_it(secret) || names(secret)) {
             return Ok(true);
         }
         match found.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -288,13 +310,13 @@ async fn is_recorded(
     }
 }
 
-/// Writes the registry's status, if it says something else.
-async fn tell(
+/// The registry's status after a visit.
+fn judged(
     context: &Context,
     object: &Object,
     account_id: Option<String>,
     why: Option<&Why>,
-) -> Result<(), PassError> {
+) -> RegistryStatus {
     let old = object.status.clone().unwrap_or_default();
     let ready = Why::new("Ready", "The registry answers and shows the clients that were registered there");
     let mut new = RegistryStatus {
@@ -316,10 +338,20 @@ async fn tell(
             message,
         },
     );
-    if object.status.as_ref() == Some(&new) {
+    new
+}
+
+/// Writes the registry's status, if it says something else.
+async fn tell(context: &Context, object: &Object, new: &RegistryStatus) -> Result<(), PassError> {
+    if object.status.as_ref() == Some(new) {
         return Ok(());
     }
-    let patch = Patch::Merge(json!({"status": new}));
+    // A merge keeps what it is not told to take away.
+    let patch = Patch::Merge(json!({"status": {
+        "observedGeneration": new.observed_generation,
+        "accountId": new.account_id,
+        "conditions": new.conditions,
+    }}));
     let (params, name, kube) = (PatchParams::default(), &object.key.name, context.kube.clone());
     let written = match object.key.kind {
         RegistryKind::OAuthRegistry => {
@@ -338,5 +370,94 @@ async fn tell(
     match written {
         Err(PassError::Kubernetes { code: 404, .. }) => Ok(()),
         written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{OAuthClientStatus, RetiringClient, RotationStatus},
+        reconcile::{
+            intent::Named,
+            next::tests::given::{SETTLE, ago, another, now, ready},
+            record::Retiring,
+        },
+    };
+
+    fn full(nonce: &str) -> ShownMark {
+        ShownMark::Full { installation: "installation".into(), uid: "uid-1".into(), nonce: nonce.into() }
+    }
+
+    /// The object has gone on with `id-1` of the attempt `nonce-1`, an hour ago; a client `id-2` bears its mark.
+    fn is_stray(facts: &Facts, mark: &ShownMark) -> bool {
+        is_superseded(facts, &another("id-2"), mark)
+    }
+
+    #[test]
+    fn a_client_is_superseded_when_nobody_names_it_and_no_attempt_may_come_to_it() {
+        let intended =
+            |change: fn(&mut Intent)| ready().but(|facts| facts.intent.as_mut().map_or((), change));
+        let status = |status: OAuthClientStatus| ready().but(|facts| facts.client.status = Some(status));
+        let retiring = vec![RetiringClient { client_id: "id-2".into(), until: Time(now()) }];
+        let rotation = Some(RotationStatus { retiring, ..RotationStatus::default() });
+        let kept = Retiring { client: Named::of(&another("id-2")), until: now() };
+        let cases = vec![
+            (ready(), true, "nobody needs it"),
+            (ready().but(|facts| facts.intent = None), true, "nor without an intent"),
+            (ready().but(|facts| facts.record = Ok(None)), false, "no record: it may be adopted"),
+            (
+                ready().but(|facts| facts.record = Err("broken".into())),
+                false,
+                "nobody knows what the record says",
+            ),
+            (
+                ready().but(|facts| facts.stored().client.client_id = "id-2".into()),
+                false,
+                "it is the record's",
+            ),
+            (ready().but(|facts| facts.stored().state.retiring = vec![kept]), false, "it works for a while"),
+            (
+                status(OAuthClientStatus { client_id: Some("id-2".into()), ..Default::default() }),
+                false,
+                "status names it",
+            ),
+            (
+                status(OAuthClientStatus { rotation, ..Default::default() }),
+                false,
+                "status says that it retires",
+            ),
+            (intended(|intent| intent.retires = Some("id-2".into())), false, "it is to retire"),
+            (
+                intended(|intent| intent.secret_for = Some(Named::of(&another("id-2")))),
+                false,
+                "a secret is issued for it",
+            ),
+        ];
+        for (facts, stray, reason) in cases {
+            assert_eq!(is_stray(&facts, &full("nonce-0")), stray, "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_an_open_attempt_may_have_made_is_kept() {
+        let settle = i64::try_from(SETTLE.as_secs()).unwrap();
+        let began = |seconds| ready().but(|facts| facts.intent.as_mut().unwrap().at = ago(seconds));
+        let tag = ShownMark::Tag("af123b-a75079c1d35c-af55".into());
+        let cases = vec![
+            (ready().replacing(settle * 2), full("nonce-2"), false, "its outcome is unknown, however long"),
+            (ready().replacing(settle * 2).refused(false), full("nonce-2"), true, "it was refused"),
+            (ready().replacing(settle - 1), full("nonce-1"), false, "a late twin of what is replaced"),
+            (ready().replacing(settle), full("nonce-1"), true, "that must be over"),
+            (began(settle - 1), full("nonce-1"), false, "of a request that arrived twice"),
+            (began(settle), full("nonce-1"), true, "the other one was stored long ago"),
+            (ready().replacing(settle * 2), full("nonce-0"), true, "of an attempt before"),
+            (ready().replacing(settle * 2), tag.clone(), false, "a tag does not tell attempts apart"),
+            (began(settle - 1), tag.clone(), false, "nor when one has just ended"),
+            (began(settle), tag, true, "nothing is open"),
+        ];
+        for (facts, mark, stray, reason) in cases {
+            assert_eq!(is_stray(&facts, &mark), stray, "{reason}");
+        }
     }
 }

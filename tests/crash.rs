@@ -45,10 +45,8 @@ async fn for_each_call(when: When) {
 async fn told_to_halt_it_waits_for_a_person_and_says_how_to_go_on() {
     let cluster = Cluster::connect().await;
     let story = Story::begin(&cluster, "Halt").await;
-    story.plan.reset();
-    let post = story.number_of_the_registration().await;
-    let story = Story::begin(&cluster, "Halt").await;
-    assert!(story.kill_at(post, When::AfterAnswer).await, "call {post} is the registration");
+    let registered = |plan: &FaultPlan, kill| plan.on("POST", "/register", When::AfterAnswer, kill);
+    assert!(story.kill(registered, |_| false).await);
     let _next = Operator::start(&story.world, story.options()).await;
 
     let halted = story
@@ -95,11 +93,20 @@ impl Story {
         OperatorOptions { kubeconfig: Some(self.api.kubeconfig()), ..OperatorOptions::default() }
     }
 
-    /// Starts the operator, applies the client and kills at the given call. False if the client was ready before it came.
+    /// Kills the operator at the given call. False if the client was ready before it came.
     async fn kill_at(&self, number: usize, when: When) -> bool {
+        self.kill(|plan, kill| plan.at(number, when, kill), |plan| plan.counted() < number).await
+    }
+
+    /// Starts the operator, applies the client and kills as planned. False if the client is ready and it is too late for that.
+    async fn kill(
+        &self,
+        plan: impl FnOnce(&FaultPlan, Action),
+        too_late: impl Fn(&FaultPlan) -> bool,
+    ) -> bool {
         let operator = Operator::start(&self.world, self.options()).await;
         self.plan.reset();
-        self.plan.at(number, when, Action::kill(operator.killer()));
+        plan(&self.plan, Action::kill(operator.killer()));
         self.world.apply(client("app")).await;
         let killed = eventually("killed, or over", PATIENCE, async || {
             if operator.exit_status().is_some() {
@@ -107,22 +114,11 @@ impl Story {
             }
             let object = self.world.get(Kind::OAuthClient, "app").await.unwrap();
             let ready = condition(&object, "Ready").is_some_and(|ready| ready["status"] == "True");
-            if ready && self.plan.counted() < number { Ok(false) } else { Err(self.plan.describe()) }
+            if ready && too_late(&self.plan) { Ok(false) } else { Err(self.plan.describe()) }
         })
         .await;
         operator.kill9().await;
         killed
-    }
-
-    async fn number_of_the_registration(&self) -> usize {
-        let operator = Operator::start(&self.world, self.options()).await;
-        self.plan.reset();
-        self.world.apply(client("app")).await;
-        self.world.wait_condition("app", "Ready", "True", PATIENCE).await;
-        operator.kill9().await;
-        let registration =
-            |call: &&crate::support::fault::Call| call.method == "POST" && call.path.ends_with("/register");
-        self.plan.calls().iter().find(registration).and_then(|call| call.number).expect("a registration")
     }
 
     async fn comes_to_a_good_end(&self, told: &str) {

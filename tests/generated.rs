@@ -101,6 +101,83 @@ async fn the_api_server_takes_every_example() {
     }
 }
 
+/// What a page about a registry with an API of its own has to say, in this order.
+const SECTIONS: [&str; 8] = [
+    "Credentials and rights",
+    "What is mapped to what",
+    "Registration and the owner mark",
+    "Secrets and rotation",
+    "Drift and limits",
+    "Answers",
+    "What is not possible, and why",
+    "What is confirmed, and what is not",
+];
+
+#[test]
+fn every_registry_has_an_example_and_a_page_with_the_same_sections() {
+    let examples: String =
+        files("examples", "yaml").iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let readme = fs::read_to_string(from_root("README.md")).unwrap();
+    for kind in kinds_of_registries() {
+        assert!(examples.contains(&format!("\n  {kind}:\n")), "no example has a registry of {kind}");
+        let page = format!("docs/registries/{}.md", kebab(&kind));
+        assert!(readme.contains(&page), "README.md does not name {page}");
+        let text = fs::read_to_string(from_root(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert!(kind == "dynamicRegistration" || sections == SECTIONS, "{page} has {sections:?}");
+    }
+}
+
+/// The members of a registry's spec that say which one it is: those with an address.
+fn kinds_of_registries() -> Vec<String> {
+    let crds = api::crds().unwrap();
+    let registry = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == "OAuthRegistry").unwrap();
+    let schema = &registry["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let members = schema["properties"]["spec"]["properties"].as_object().unwrap();
+    let addressed = |member: &serde_json::Value| {
+        ["url", "issuer"].iter().any(|address| member["properties"].get(address).is_some())
+    };
+    let kinds = members.iter().filter(|(_, member)| addressed(member)).map(|(name, _)| name.clone());
+    let kinds: Vec<String> = kinds.collect();
+    assert!(kinds.len() >= 5, "the search finds nothing any more: {kinds:?}");
+    kinds
+}
+
+/// `calCom` as file names have it: `cal-com`.
+fn kebab(name: &str) -> String {
+    let letters = |c: char| if c.is_ascii_uppercase() { vec!['-', c.to_ascii_lowercase()] } else { vec![c] };
+    name.chars().flat_map(letters).collect()
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let pages = files("docs", "md").into_iter();
+    let pages = pages.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(from_root));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
+                continue;
+            }
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            let found = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+            assert!(found, "{}: {link} leads to no heading", page.display());
+        }
+    }
+}
+
+/// The headings as links name them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    let anchor = |heading: &str| -> String {
+        heading.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect()
+    };
+    headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
+}
+
 #[test]
 fn every_reason_is_documented() {
     let page = fs::read_to_string(from_root("docs/conditions.md")).unwrap();

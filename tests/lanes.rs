@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use kube::api::{DynamicObject, ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     manifests::{client, registry, use_url},
     support::{
-        Cluster, Endpoint, HostileRegistry, Kind, Misbehaviour, Operator, OperatorOptions, PATIENCE, World,
-        eventually, world::has_condition,
+        Cluster, Endpoint, HostileRegistry, Misbehaviour, Operator, OperatorOptions, PATIENCE, World,
+        eventually,
     },
 };
 
 const HUNG: usize = 200;
 const GOOD: usize = 5;
-const AT_ONCE: usize = 16;
 /// How long a request to the registry that hangs takes.
 const TIMEOUT: &str = "20s";
 /// Far below that, and far above what five clients take.
@@ -45,11 +42,7 @@ async fn a_registry_that_hangs_slows_no_client_of_another_one() {
     .await;
     let began = Instant::now();
     create(&world, "registry", GOOD).await;
-    eventually("the clients of the other registry are ready", SOON, async || {
-        let ready = ready(&world).await;
-        if ready == GOOD { Ok(()) } else { Err(format!("{ready} so far")) }
-    })
-    .await;
+    world.wait_ready_clients(GOOD, SOON).await;
     eprintln!("{GOOD} clients beside {HUNG} that hang: ready within {:.1?}", began.elapsed());
     assert_eq!(hung.requests().len(), width, "the lane was full all the time");
     let metrics = operator.metrics().await;
@@ -69,17 +62,5 @@ async fn create(world: &World, registry: &str, count: usize) {
         manifest["spec"]["registryRef"]["name"] = json!(registry);
         manifest
     };
-    stream::iter((0..count).map(of_registry))
-        .for_each_concurrent(AT_ONCE, |manifest: Value| async move {
-            let object: DynamicObject = serde_json::from_value(manifest).unwrap();
-            world.api(Kind::OAuthClient).create(&PostParams::default(), &object).await.unwrap();
-        })
-        .await;
-}
-
-async fn ready(world: &World) -> usize {
-    let clients = world.api(Kind::OAuthClient).list(&ListParams::default()).await.unwrap();
-    let is_ready =
-        |object: &&DynamicObject| has_condition(&serde_json::to_value(object).unwrap(), "Ready", "True");
-    clients.items.iter().filter(is_ready).count()
+    world.create_clients((0..count).map(of_registry)).await;
 }

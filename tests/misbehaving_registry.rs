@@ -9,7 +9,7 @@ use crate::{
     manifests::{client, use_url},
     support::{
         Cluster, Endpoint, HostileRegistry, Kind, Misbehaviour, Operator, OperatorOptions, PATIENCE, World,
-        assert_no_secret, condition, hostile::CANARY,
+        condition, hostile::CANARY, site::assert_no_secret_anywhere,
     },
 };
 
@@ -221,10 +221,5 @@ fn posts(registry: &HostileRegistry) -> usize {
 async fn no_secret_anywhere(world: &World, operator: &Operator, registry: &HostileRegistry, told: &str) {
     let mut secrets = registry.secrets();
     secrets.push(CANARY.to_owned() + "-initial-access-token");
-    let objects = world.kubectl(&["get", "oac,oreg,events", "--output=json"]).await.stdout;
-    for (place, text) in
-        [("the log", operator.output()), ("the metrics", operator.metrics().await), ("the objects", objects)]
-    {
-        assert_no_secret(&text, &secrets, &format!("{place} ({told})"));
-    }
+    assert_no_secret_anywhere(world, operator, &secrets, told).await;
 }

@@ -6,9 +6,14 @@
 
 mod support;
 
+mod account;
+mod at_rest;
 mod cost;
 mod crash;
+mod crash_at_providers;
+mod credentials;
 mod deletion;
+mod deletion_at_providers;
 mod fields;
 mod generated;
 mod lanes;
@@ -16,8 +21,15 @@ mod lifecycle;
 mod manifests;
 mod misbehaving_registry;
 mod own_control_plane;
+mod provider_cost;
+mod provider_secrets;
+mod provider_status;
+mod providers;
+mod registry_status;
 mod replacement;
 mod secret;
+mod stand_ins;
+mod strangers;
 mod surface;
 mod thousand;
 mod wrong_manifest;

@@ -2,21 +2,15 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use kube::api::{DynamicObject, ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     manifests::{client, use_peer},
-    support::{
-        Cluster, DevelopmentRegistry, Kind, Operator, OperatorOptions, Peer, World, audit, condition,
-        eventually,
-    },
+    support::{Cluster, DevelopmentRegistry, Kind, Operator, OperatorOptions, Peer, audit},
 };
 
 const CLIENTS: usize = 1000;
-const AT_ONCE: usize = 16;
 const LONG: Duration = Duration::from_mins(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,13 +25,9 @@ async fn a_thousand_clients_are_ready_at_the_price_of_one_each() {
     let operator = Operator::start(&world, OperatorOptions::default()).await;
 
     let began = Instant::now();
-    create_all(&world).await;
+    world.create_clients((0..CLIENTS).map(|number| client(&format!("app-{number}")))).await;
     let created = began.elapsed();
-    eventually("all clients are ready", LONG, async || {
-        let ready = ready(&world).await;
-        if ready == CLIENTS { Ok(()) } else { Err(format!("{ready} so far")) }
-    })
-    .await;
+    world.wait_ready_clients(CLIENTS, LONG).await;
     eprintln!(
         "{CLIENTS} clients: created within {created:.1?}, ready within {:.1?}, memory {}",
         began.elapsed(),
@@ -52,19 +42,4 @@ async fn a_thousand_clients_are_ready_at_the_price_of_one_each() {
     assert!(writes.iter().all(|write| write.code < 300), "none of them in vain");
     let registrations = registry.requests().iter().filter(|request| request.method == "POST").count();
     assert_eq!(registrations, CLIENTS, "one registration a client");
-}
-
-async fn create_all(world: &World) {
-    stream::iter(0..CLIENTS)
-        .for_each_concurrent(AT_ONCE, |number| async move {
-            let object: DynamicObject = serde_json::from_value(client(&format!("app-{number}"))).unwrap();
-            world.api(Kind::OAuthClient).create(&PostParams::default(), &object).await.unwrap();
-        })
-        .await;
-}
-
-async fn ready(world: &World) -> usize {
-    let clients = world.api(Kind::OAuthClient).list(&ListParams::default()).await.unwrap();
-    let is_ready = |object: &Value| condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
-    clients.items.iter().filter(|object| is_ready(&serde_json::to_value(object).unwrap())).count()
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What is wrong, the spec's members that make it so, and what the message must say.
-const CLIENTS: [(&str, &str, &[&str]); 20] = [
+const CLIENTS: [(&str, &str, &[&str]); 26] = [
     ("a fragment", r#"{"redirectUris": ["https://a.example/#x"]}"#, &["spec.redirectUris[0]", "fragment"]),
     ("a wildcard", r#"{"redirectUris": ["https://*.example/"]}"#, &["spec.redirectUris[0]", "wildcard"]),
     (
@@ -76,11 +76,81 @@ const CLIENTS: [(&str, &str, &[&str]); 20] = [
         r#"{"secret": {"keys": {"clientId": "x", "clientSecret": "x"}}}"#,
         &["spec.secret.keys", "differ"],
     ),
+    (
+        "the words of two registries",
+        r#"{"calCom": {"areEmailsEnabled": true}, "teable": {"description": "x"}}"#,
+        &["spec.calCom", "keep the block of yours"],
+    ),
+    (
+        "an owner mark for a name",
+        r#"{"clientName": "oauth-operator/a/b/c"}"#,
+        &["spec.clientName", "owner mark"],
+    ),
+    (
+        "an owner mark",
+        r#"{"teable": {"description": "App\noauth-operator/a/b/c"}}"#,
+        &["spec.teable.description", "owner mark"],
+    ),
+    (
+        "a default redirect with a fragment",
+        r#"{"teable": {"defaultRedirectUri": "https://a.example/#x"}}"#,
+        &["spec.teable.defaultRedirectUri", "fragment"],
+    ),
+    ("a restless rotation", r#"{"rotation": {"every": "59s"}}"#, &["spec.rotation.every", "1m"]),
+    (
+        "an overlap without an end",
+        r#"{"rotation": {"every": "1h", "overlap": "60m"}}"#,
+        &["spec.rotation.overlap", "shorter than every"],
+    ),
     ("an unknown field", r#"{"redirectURIs": []}"#, &["spec.redirectURIs"]),
 ];
 
-const REGISTRIES: [(&str, &str, &[&str]); 6] = [
-    ("no registry", r#"{"dynamicRegistration": null}"#, &["spec", "dynamicRegistration"]),
+const REGISTRIES: [(&str, &str, &[&str]); 14] = [
+    (
+        "no registry",
+        r#"{"dynamicRegistration": null}"#,
+        &["spec", "exactly one of calCom, dynamicRegistration"],
+    ),
+    (
+        "two registries",
+        r#"{"telnyx": {"credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec", "exactly one of calCom, dynamicRegistration"],
+    ),
+    (
+        "an API key of Cal.com in the clear",
+        r#"{"dynamicRegistration": null, "insecureHttp": false, "calCom": {"url": "http://a.example", "credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec", "insecureHttp"],
+    ),
+    (
+        "an API key of Meteroid in the clear",
+        r#"{"dynamicRegistration": null, "insecureHttp": false, "meteroid": {"url": "http://a.example", "credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec", "insecureHttp"],
+    ),
+    (
+        "an API key of Telnyx in the clear",
+        r#"{"dynamicRegistration": null, "insecureHttp": false, "telnyx": {"url": "http://a.example", "credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec", "insecureHttp"],
+    ),
+    (
+        "a password for Teable in the clear",
+        r#"{"dynamicRegistration": null, "insecureHttp": false, "teable": {"url": "http://a.example", "authentication": "Password", "credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec", "insecureHttp"],
+    ),
+    (
+        "no word about the credentials",
+        r#"{"dynamicRegistration": null, "teable": {"credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec.teable.authentication"],
+    ),
+    (
+        "no credentials",
+        r#"{"dynamicRegistration": null, "meteroid": {}}"#,
+        &["spec.meteroid.credentialsSecretRef"],
+    ),
+    (
+        "user information in a url",
+        r#"{"dynamicRegistration": null, "calCom": {"url": "https://me@a.example", "credentialsSecretRef": {"name": "x"}}}"#,
+        &["spec.calCom.url"],
+    ),
     (
         "two ways in",
         r#"{"dynamicRegistration": {"registrationEndpoint": "https://a.example/r"}}"#,
@@ -126,18 +196,29 @@ async fn what_must_not_change_is_refused_unset_to_set_included() {
             world.try_patch(Kind::OAuthClient, name, &json!({"spec": change})).await.expect_err(expected);
         assert!(message.contains(expected), "{change}: {message}");
     }
+    world.apply(registry("http://127.0.0.1:1")).await;
+    let another = json!({"dynamicRegistration": null, "telnyx": {"credentialsSecretRef": {"name": "x"}}});
+    let message = world
+        .try_patch(Kind::OAuthRegistry, "registry", &json!({"spec": another}))
+        .await
+        .expect_err("another kind");
+    assert!(message.contains("cannot become one of another kind"), "{message}");
     let layout = json!({"spec": {"secret": {"keys": {"clientId": "ID"}}}});
     world.try_patch(Kind::OAuthClient, "app", &layout).await.expect("the layout may change");
 }
 
+/// As a merge patch does it (RFC 7396): `null` takes a member away.
 fn merge(into: &mut Value, change: Value) {
     match (into, change) {
         (Value::Object(into), Value::Object(change)) => {
             for (key, value) in change {
-                merge(into.entry(key).or_insert(Value::Null), value);
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
             }
         }
         (into, change) => *into = change,
     }
-    // `null` takes a member away.
 }

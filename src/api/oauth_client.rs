@@ -68,9 +68,11 @@ pub struct OAuthClientSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("registryRef is immutable: a client cannot move; make a new OAuthClient"))]
     pub registry_ref: RegistryRef,
 
-    /// The name that people see when they are asked for consent. Left out: `<namespace>/<name>` of this object.
+    /// The name that people see when they are asked for consent. Left out: `<namespace>/<name>` of this object. Meteroid shows it with a
+    /// short owner mark behind it; Cal.com and Telnyx show such a mark in its place for a moment after the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("!self.matches('^oauth-operator/[^/]+/[^/]+/[^/]+$')").message("must not be an owner mark of the operator (oauth-operator/…)"))]
     pub client_name: Option<String>,
 
     /// `confidential`: it can keep a secret (a server). `public`: it cannot (an app on a device or in a browser), gets none and
@@ -98,12 +100,15 @@ pub struct OAuthClientSpec {
         .message("each must be authorization_code, refresh_token, client_credentials or the URI of an extension grant; implicit and password are not offered (RFC 9700)"))]
     pub grant_types: Option<Vec<String>>,
 
-    /// The scopes that the client may ask for, each a `scope-token` of RFC 6749 section 3.3. At most 64.
+    /// The scopes that the client may ask for, each a `scope-token` of RFC 6749 section 3.3. At most 64. They go to the registry as they
+    /// are: at Cal.com they are its permissions (`BOOKING_READ`, or `*` for all), at Teable the likes of `table|read`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128), regex(pattern = r"^[\x21\x23-\x5B\x5D-\x7E]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
 
-    /// How the client proves itself at the token endpoint. Left out: the registry's default, and `none` for a public client.
+    /// How the client proves itself at the token endpoint: by nothing (`none`, public clients only), by its secret in a header
+    /// (`client_secret_basic`) or in the form (`client_secret_post`), or by a JWT that it signs with its secret
+    /// (`client_secret_jwt`) or a key of its own (`private_key_jwt`). Left out: the registry's default, and `none` for a public client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
 
@@ -112,7 +117,7 @@ pub struct OAuthClientSpec {
     #[schemars(extend("enum" = ["web", "native"]))]
     pub application_type: Option<String>,
 
-    /// The client's home page.
+    /// The client's home page. Teable registers no app without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_uri: Option<WebUri>,
 
@@ -142,15 +147,16 @@ pub struct OAuthClientSpec {
     #[schemars(regex(pattern = r"^https://[^/?#@\s]+([/?]\S*)?$"))]
     pub jwks_uri: Option<WebUri>,
 
-    /// Whether the authorization server must insist on PKCE (RFC 7636) from this client.
+    /// Whether the authorization server must insist on PKCE (RFC 7636) from this client. Can be chosen at Telnyx; is always true at
+    /// Meteroid and false at Teable. Other registries have no word for it and refuse the field (`Unsupported`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_pkce: Option<bool>,
 
-    /// What only Cal.com knows.
+    /// Cal.com only: the booking pages and defaults of a platform client. Any other registry refuses what is set here (`Unsupported`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cal_com: Option<CalComClient>,
 
-    /// What only Teable knows.
+    /// Teable only: the texts and flows of an OAuth app. Any other registry refuses what is set here (`Unsupported`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teable: Option<TeableClient>,
 
@@ -163,11 +169,15 @@ pub struct OAuthClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationSpec>,
 
-    /// What becomes of the client at the registry when this object is deleted.
+    /// What becomes of the client at the registry when this object is deleted: `Delete` (default), it is removed, and its Secret goes
+    /// with the object; or `Retain`, client and Secret stay.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// When a new client, with a new id, may take the place of this one.
+    /// When a new client, with a new id, may take the place of this one: `Never`; `WhenGone` (default), when the registry has provably
+    /// lost it; or `WhenNeeded`, also when a declared field or a rotation cannot be had otherwise: every rotation at Cal.com and
+    /// Telnyx, changed scopes at Cal.com, any change at Meteroid. The new credentials go into the same Secret; an old client that is
+    /// there stays for `rotation.overlap`. What users have granted stays with the old one.
     #[serde(default)]
     pub replacement_policy: ReplacementPolicy,
 
@@ -305,44 +315,46 @@ fn key_rules() -> Value {
     ])
 }
 
-/// What only Cal.com knows of a client (platform OAuth clients).
+/// Cal.com only: the booking pages and defaults of a platform client. What is left out is not managed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CalComClient {
-    /// Where people are sent after a booking.
+    /// The page to which Cal.com sends people after a booking. `""` clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booking_redirect_uri: Option<WebUri>,
-    /// Where people are sent after they cancelled a booking.
+    /// The page to which Cal.com sends people after they cancelled a booking. `""` clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booking_cancel_redirect_uri: Option<WebUri>,
-    /// Where people are sent after they moved a booking.
+    /// The page to which Cal.com sends people after they moved a booking. `""` clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booking_reschedule_redirect_uri: Option<WebUri>,
-    /// Whether Cal.com sends e-mails to managed users and their guests. A new client: no.
+    /// Whether Cal.com sends e-mails to managed users and their guests. A new client has `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub are_emails_enabled: Option<bool>,
-    /// Whether managed users get the default event types. A new client: no.
+    /// Whether Cal.com gives new managed users its default event types. A new client has `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub are_default_event_types_enabled: Option<bool>,
-    /// Whether bookings are written into the managed users' calendars. A new client: yes.
+    /// Whether Cal.com writes bookings into the managed users' calendars. A new client has `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub are_calendar_events_enabled: Option<bool>,
 }
 
-/// What only Teable knows of a client (OAuth apps).
+/// Teable only: the texts and flows of an OAuth app. What is left out is not managed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.description) || !self.description.contains('oauth-operator/')")
     .message("must not hold an owner mark of the operator (oauth-operator/…)").field_path(".description"))]
 pub struct TeableClient {
-    /// What people read about the app. The operator keeps its owner mark in a last line of its own below it.
+    /// What people read about the app when Teable asks them for consent. The operator keeps its owner mark in a last line of its own
+    /// below it. `""` clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub description: Option<String>,
-    /// The one of `redirectUris` that is used when a request names none. Left out: the first one.
+    /// The redirect URI that Teable uses when a request names none: it is sent as the first of `redirectUris`. Left out: the first of
+    /// those that are declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_redirect_uri: Option<RedirectUri>,
-    /// Whether the app may use the device code flow (RFC 8628). Only newer servers know it. A new client: no.
+    /// Whether the app may use the device code flow (RFC 8628). A new app has `false`. Servers before 2026 drop it: `NotAsDeclared`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_device_flow: Option<bool>,
 }
@@ -356,11 +368,13 @@ pub struct TeableClient {
         .message("must be shorter than every: at most one old secret is kept").field_path(".overlap")
 )]
 pub struct RotationSpec {
-    /// The time between two rotations, at least a minute. Each client comes up to a tenth earlier, so that not all come at once.
+    /// The time between two rotations, at least a minute. Each client comes up to a tenth earlier, so that not all come at once;
+    /// `status.rotation.next` says when. Left out: only when the annotation `oauth-operator.io/rotate` asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// How long the old secret, or the old client where a new one takes its place, goes on working. Default: 1h, or half of `every`
-    /// if that is less. Not for a registry that keeps one secret only.
+    /// if that is less. Meteroid ends the old secret at once: there it only counts when another app takes the place of one, and needs
+    /// `replacementPolicy: WhenNeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 }
@@ -558,10 +572,10 @@ pub struct RotationStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetiringClient {
-    /// Its id.
+    /// The id of that client.
     #[schemars(length(max = 1024))]
     pub client_id: String,
-    /// When it is removed.
+    /// When it is removed from the registry.
     pub until: Time,
 }
 

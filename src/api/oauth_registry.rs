@@ -108,7 +108,8 @@ pub struct RegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub account_id: Option<String>,
-    /// `Ready`: whether the registry answers, shows our clients, and may be believed. Only for registries that list their clients.
+    /// `Ready`: whether the registry answers, shows our clients, and may be believed. Only for registries that list their clients:
+    /// Cal.com, Telnyx, Teable and Meteroid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -147,28 +148,30 @@ const HTTP: &str = "http:// sends secrets in the clear: use https://, or set ins
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryConnection {
-    /// Cal.com: the OAuth clients of a platform organisation.
+    /// Cal.com: the OAuth clients of a platform organisation, by API v2. Cal.com has declared that API deprecated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cal_com: Option<CalCom>,
     /// A server of RFC 7591 (Dynamic Client Registration), and of RFC 7592 where it can manage what it registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_registration: Option<DynamicRegistration>,
-    /// Meteroid: the OAuth apps of an organisation.
+    /// Meteroid, hosted: the OAuth apps of an organisation. Connect must be enabled there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meteroid: Option<Meteroid>,
-    /// Teable: the OAuth apps of a user.
+    /// Teable, in the cloud or self-hosted: the OAuth apps of a user, who should be the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teable: Option<Teable>,
-    /// Telnyx: the OAuth clients of an account.
+    /// Telnyx: the OAuth clients of an account, by API v2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telnyx: Option<Telnyx>,
-    /// How often each client is compared with what the registry has, and its Secret with the record. At least 10s; default 10m.
+    /// How often each client is compared with what the registry has, and its Secret with the record. At least 10s; default 10m. Where a
+    /// registry lists its clients, one list serves all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_interval: Option<Duration>,
     /// How long one request may take in all. 1s to 60s; default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// How many requests the registry may get, over all its clients. Default: no limit but the registry's own answers.
+    /// How many requests the registry may get, over all its clients. Default: at Cal.com the 120 a minute that it publishes; elsewhere
+    /// no limit but the registry's own answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// How to trust the registry's certificate.
@@ -182,16 +185,16 @@ pub struct RegistryConnection {
     pub insecure_http: bool,
 }
 
-/// Cal.com (API v2, platform organisations).
+/// Cal.com: the OAuth clients of a platform organisation (API v2, which Cal.com has declared deprecated).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CalCom {
-    /// Where the API is, without `/v2`.
+    /// Where the API is, without `/v2`. Default: `https://api.cal.com`.
     #[serde(default = "cal_com_url")]
     #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
     pub url: WebUri,
-    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
-    /// picked up within a minute.
+    /// The API key of an owner or admin of the organisation. It can read every client secret there. It is in a Secret
+    /// of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is picked up within a minute.
     pub credentials_secret_ref: SecretKeyRef,
 }
 
@@ -199,16 +202,16 @@ fn cal_com_url() -> WebUri {
     WebUri("https://api.cal.com".into())
 }
 
-/// Telnyx (API v2).
+/// Telnyx: the OAuth clients of an account (API v2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Telnyx {
-    /// Where the API is, with `/v2`.
+    /// Where the API is, with `/v2`. Default: `https://api.telnyx.com/v2`.
     #[serde(default = "telnyx_url")]
     #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
     pub url: WebUri,
-    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
-    /// picked up within a minute.
+    /// The API key of a user that nothing else uses, since Telnyx lists the clients of a user. It is in a Secret
+    /// of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is picked up within a minute.
     pub credentials_secret_ref: SecretKeyRef,
 }
 
@@ -216,15 +219,16 @@ fn telnyx_url() -> WebUri {
     WebUri("https://api.telnyx.com/v2".into())
 }
 
-/// Teable, in the cloud or self-hosted.
+/// Teable, in the cloud or self-hosted: the OAuth apps of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Teable {
-    /// Where Teable is, without `/api`.
+    /// Where Teable is, without `/api`. Default: the cloud, `https://app.teable.ai`.
     #[serde(default = "teable_url")]
     #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
     pub url: WebUri,
-    /// How the operator authenticates.
+    /// How the operator authenticates at Teable: `Password`, it signs in with e-mail address and password of a user; or `Bearer`, it
+    /// sends an access token. Start with `Password`: servers up to 2025 refuse access tokens for OAuth apps with 403.
     pub authentication: TeableAuthentication,
     /// The credentials: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
     /// picked up within a minute.
@@ -273,16 +277,16 @@ fn password_key() -> String {
     "password".into()
 }
 
-/// Meteroid, hosted.
+/// Meteroid, hosted: the OAuth apps of an organisation. Connect must be enabled there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Meteroid {
-    /// Where the API is, without `/api`.
+    /// Where the API is, without `/api`. Default: `https://api.meteroid.com`.
     #[serde(default = "meteroid_url")]
     #[schemars(regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
     pub url: WebUri,
-    /// The API key: a Secret of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is
-    /// picked up within a minute.
+    /// An API key of the environment that the apps are to belong to. It is in a Secret
+    /// of this object's namespace, for a `ClusterOAuthRegistry` of the operator's. A changed one is picked up within a minute.
     pub credentials_secret_ref: SecretKeyRef,
 }
 
@@ -388,10 +392,12 @@ pub struct DynamicRegistration {
     /// The token that authorises a registration (RFC 7591 section 3), if the server wants one. Read again for every registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_access_token_secret_ref: Option<SecretKeyRef>,
-    /// What to do when nobody can tell whether a registration happened: this protocol has no way to look.
+    /// What to do when nobody can tell whether a registration happened, for this protocol has no way to look: `Retry` (default)
+    /// registers again, twice at most, and counts what may be left behind; `Halt` waits for a person.
     #[serde(default)]
     pub unknown_outcome: UnknownOutcome,
-    /// Whether clients are read to find changes made by others.
+    /// Whether clients are read to find changes made by others: `Auto` (default), as long as no read returns a new registration token;
+    /// or `Never`.
     #[serde(default)]
     pub drift_reads: DriftReads,
 }

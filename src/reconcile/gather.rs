@@ -7,14 +7,14 @@ use super::{
     facts::{self, Facts, Known, Progress, Why, fingerprint},
     intent::Intent,
     look,
-    record::{self, Owner, Record},
+    record::{self, Record},
     secret::{self, Found},
 };
 use crate::{
     api::{
-        ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DriftReads, DynamicRegistration, OAuthClient,
-        OAuthRegistry, RegistryConnection, RegistryKind, RegistryRef, UnknownOutcome, WebUri, annotations,
-        conditions,
+        ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DeletionPolicy, DriftReads,
+        DynamicRegistration, OAuthClient, OAuthRegistry, RegistryConnection, RegistryKind, RegistryRef,
+        UnknownOutcome, WebUri, annotations, conditions,
     },
     registry::{self, ClientMetadata, Credentials, Management, Registry, Session, SessionKey, session},
 };
@@ -49,7 +49,9 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
     let apart = read_apart(context, &uid).await?;
     let secret = call("read the Secret", secrets.get_opt(&client.secret_name())).await?;
     let secret = secret::judge(secret, &uid);
-    let record = apart.map_or_else(|| Ok(read_beside(client, &secret)), |apart| apart.map(Some));
+    let never_beside = found.as_ref().is_ok_and(|found| !found.known.capabilities.shows_secrets);
+    let beside = || read_beside(client, &secret).filter(|_| !never_beside);
+    let record = apart.map_or_else(|| Ok(beside()), |apart| apart.map(Some));
     let (registry, driver, session) = match found {
         Ok(found) => (Ok(found.known), Some(found.driver), Some(found.session)),
         Err(why) => (Err(why), None, None),
@@ -101,12 +103,14 @@ async fn read_apart(context: &Context, uid: &str) -> Result<Option<Result<Record
 }
 
 /// The record that the user's Secret keeps. It counts only for the client that the object itself names: everybody who may write
-/// the Secret could have written it.
+/// the Secret could have written it. A deletion that retains the client only keeps what it says.
 fn read_beside(client: &OAuthClient, secret: &Found) -> Option<Record> {
     let Found::Ours(secret) = secret else { return None };
-    let record = Record::beside(secret, Owner::of(client))?;
-    let named = client.status.as_ref()?.client_id.as_ref();
-    (named == Some(&record.client.client_id)).then_some(record)
+    let record = Record::beside(secret, client)?;
+    let named = client.status.as_ref().and_then(|status| status.client_id.as_ref());
+    let retained =
+        client.metadata.deletion_timestamp.is_some() && client.spec.deletion_policy == DeletionPolicy::Retain;
+    (retained || named == Some(&record.client.client_id)).then_some(record)
 }
 
 fn read_record(secret: &Secret, uid: &str) -> Result<Record, String> {
@@ -342,6 +346,13 @@ fn read_credentials(reference: CredentialsRef<'_>, secret: &Secret) -> Option<Cr
     })
 }
 
+/// Other credentials may open another account, where the client would seem to be gone.
+fn may_open_account(session: &Session, record: &Record) -> bool {
+    let credentials = session.fingerprint();
+    let by_token = !matches!(record.client.management, Management::Registry);
+    by_token || credentials == record.state.credentials || credentials == session.learned().proven
+}
+
 /// A driver for a client whose registry object may be gone: the last session there was, or what the record knows.
 pub fn driver_from_record(
     context: &Context,
@@ -350,7 +361,8 @@ pub fn driver_from_record(
 ) -> Result<Box<dyn Registry>, registry::Error> {
     let at_origin = |driver: Box<dyn Registry>| (driver.origin() == record.state.origin).then_some(driver);
     let key = session_key(&record.state.registry, namespace);
-    let last = context.sessions.last(&key).and_then(|session| {
+    let last = context.sessions.last(&key).filter(|session| may_open_account(session, record));
+    let last = last.and_then(|session| {
         let credentials = session.credentials().last();
         registry::open(session, credentials).ok()
     });
@@ -362,7 +374,7 @@ pub fn driver_from_record(
         return Err(registry::Error::new(
             registry::Kind::Unavailable,
             format!(
-                "{kind:?} {name} or its credentials are gone, and with them the way to the client: put them back"
+                "{kind:?} {name} or its credentials are gone or others, and with them the way to the client: put them back"
             ),
         ));
     }

@@ -1,9 +1,9 @@
 //! Looks at a registry, and what they prove: one list serves all its clients, and absence is believed only with proof.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,20 +29,32 @@ const BETWEEN_MISSES: Duration = Duration::from_secs(20);
 /// So many may vanish at once and be believed; beyond that a tenth.
 const FEW: usize = 3;
 
-/// Clients that a registry did not show, and since when. A hint: after a restart it takes two misses again.
+/// Clients that a registry did not show. A hint: after a restart it takes two misses again, and people are asked again.
 #[derive(Default)]
-pub struct Misses(Mutex<HashMap<String, Instant>>);
+pub struct Misses {
+    since: Mutex<HashMap<String, Instant>>,
+    accepted: Mutex<HashSet<String>>,
+}
 
 impl Misses {
     /// Notes a miss; returns whether it is the second one.
     fn again(&self, uid: &str) -> bool {
-        let mut misses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut misses = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         misses.entry(uid.to_owned()).or_insert_with(Instant::now).elapsed() >= BETWEEN_MISSES
     }
 
     /// It is there.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Somebody has said that these ids are gone: that stands while one after another is replaced.
+    fn accept(&self, ids: Vec<String>) {
+        self.accepted().extend(ids);
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,23 +84,29 @@ fn key_of(facts: &Facts) -> SessionKey {
     session_key(&facts.client.spec.registry_ref, &facts.client.namespace().unwrap_or_default())
 }
 
-/// Credentials are believed to open the right account if they registered this client, or if there is none that they could lack.
+/// Credentials are believed to open the right account if they registered this client, if there is none that they could lack, or
+/// if somebody has said so.
 pub fn believe(context: &Context, pass: &mut Pass) {
     let Ok(known) = &pass.facts.registry else { return };
     if known.proven || known.credentials.is_none() {
         return;
     }
     let ours = pass.facts.record().is_some_and(|record| record.state.credentials == known.credentials);
-    let key = key_of(&pass.facts);
-    if ours
-        || (pass.facts.record().is_none()
-            && clients_of(context, &key).iter().all(|client| named(client).is_none()))
-    {
+    if ours {
         prove(pass);
+        return;
+    }
+    let key = key_of(&pass.facts);
+    let none = pass.facts.record().is_none()
+        && clients_of(context, &key).iter().all(|client| named(client).is_none());
+    if let Ok(known) = &mut pass.facts.registry {
+        // For this pass only: of a record without an object nothing is known here, and a word can be taken back.
+        known.proven = none || known.is_accepted();
     }
 }
 
-fn prove(pass: &mut Pass) {
+/// These credentials have shown or registered a client of ours.
+pub fn prove(pass: &mut Pass) {
     if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
         known.proven = true;
         session.learned().proven.clone_from(&known.credentials);
@@ -147,9 +165,16 @@ pub async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
             pass.facts.look_due = false;
             return Ok(());
         }
+        Err(PassError::Registry(error)) if lists && error.kind == Kind::Unauthorized => {
+            is_elsewhere(pass, context, &record, error).await?;
+            None
+        }
         seen => seen?,
     };
-    context.looks.looked(pass.facts.uid());
+    // One that is missing was not seen.
+    if seen.is_some() || !lists {
+        context.looks.looked(pass.facts.uid());
+    }
     if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
         known.shown.clone_from(&session.learned().shown);
     }
@@ -165,6 +190,23 @@ async fn observe(pass: &Pass, client: &Client) -> Result<Option<Client>, PassErr
     Ok(driver(pass)?.observe(client).await?)
 }
 
+/// Credentials that may not read a client, did not register it and whose list lacks it open another account. Anything else is a
+/// lack of rights, and so it is in an account that has shown clients of ours, unless somebody says that it is the right one.
+async fn is_elsewhere(
+    pass: &mut Pass,
+    context: &Context,
+    record: &Record,
+    error: Error,
+) -> Result<(), PassError> {
+    let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
+    let elsewhere = pass.facts.registry.as_ref().is_ok_and(|known| {
+        let believed = !known.proven || known.is_accepted();
+        believed && known.credentials != record.state.credentials
+    });
+    let listed = inventory.get(&record.client.client_id).is_some();
+    if elsewhere && !listed { Ok(()) } else { Err(error.into()) }
+}
+
 async fn look_in_inventory(
     pass: &mut Pass,
     context: &Context,
@@ -175,7 +217,7 @@ async fn look_in_inventory(
     }
     let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
     // It knows nothing of what we wrote since.
-    let older = context.looks.at(pass.facts.uid()).is_some_and(|at| inventory.taken < at);
+    let older = context.looks.changed_at(pass.facts.uid()).is_some_and(|at| inventory.taken < at);
     let whole = pass.facts.registry.as_ref().is_ok_and(|known| known.capabilities.list_is_whole);
     match inventory.get(&record.client.client_id) {
         Some(line) if !older && (whole || !turn(pass.facts.uid(), inventory.number)) => {
@@ -194,7 +236,6 @@ fn turn(uid: &str, number: u64) -> bool {
 
 fn saw(pass: &mut Pass, context: &Context, known: &Client, seen: Client) {
     context.misses.forget(pass.facts.uid());
-    prove(pass);
     let put_right =
         pass.facts.record().is_some_and(|record| !pass.facts.put_right(record, &seen.document).is_empty());
     if !known.has_credentials_of(&seen) || put_right {
@@ -210,6 +251,11 @@ async fn missing(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let Ok(known) = &pass.facts.registry else { return Ok(()) };
     let key = key_of(&pass.facts);
     let again = context.misses.again(pass.facts.uid());
+    let shown = pass.session.as_ref().and_then(|session| session.learned().proven.clone());
+    if shown != known.credentials && known.is_accepted() {
+        // Whoever says that this account is right has read that it shows none of them.
+        context.misses.accept(vanished(context, &key, &inventory).0);
+    }
     let why = if !known.proven && !known.is_accepted() {
         Some(account_unknown(&known.identity()))
     } else if let Some(many) = mass_absence(context, &key, &inventory, known) {
@@ -232,22 +278,39 @@ pub fn mass_absence(
     inventory: &Inventory,
     known: &Known,
 ) -> Option<Why> {
-    let clients = clients_of(context, key);
-    let ids: Vec<&str> = clients.iter().filter_map(|client| named(client)).collect();
-    let mut missing: Vec<&str> = ids.iter().filter(|id| inventory.get(id).is_none()).copied().collect();
-    missing.sort_unstable();
+    let (missing, all) = vanished(context, key, inventory);
+    if !is_mass(missing.len(), all) {
+        return None;
+    }
     let token = fingerprint(&(known.identity(), &missing));
-    let accepted = known.accepted.as_deref() == Some(token.as_str());
-    (is_mass(missing.len(), ids.len()) && !accepted).then(|| {
-        let message = format!(
-            "{} of {} clients have vanished from the registry at once; nothing is replaced until they are back, or until somebody \
-             annotates the registry with {}={token}",
-            missing.len(),
-            ids.len(),
-            annotations::ACCEPT
-        );
-        Why::new("MassAbsence", message)
-    })
+    if known.accepted.as_deref() == Some(token.as_str()) {
+        context.misses.accept(missing);
+        return None;
+    }
+    let message = format!(
+        "{} of {all} clients have vanished from the registry at once; nothing is replaced until they are back, or until somebody \
+         annotates the registry with {}={token}",
+        missing.len(),
+        annotations::ACCEPT
+    );
+    Some(Why::new("MassAbsence", message))
+}
+
+/// The ids that an inventory lacks and nobody has accepted as gone, in order, and how many there should be. It knows nothing of
+/// those that were registered later.
+fn vanished(context: &Context, key: &SessionKey, inventory: &Inventory) -> (Vec<String>, usize) {
+    let older = |client: &Arc<OAuthClient>| {
+        let changed = context.looks.changed_at(client.metadata.uid.as_deref().unwrap_or_default());
+        changed.is_none_or(|at| at <= inventory.taken)
+    };
+    let clients = clients_of(context, key);
+    let named: Vec<_> = clients.iter().filter_map(|client| Some((client, named(client)?))).collect();
+    let accepted = context.misses.accepted();
+    let is_missing = |id: &str| inventory.get(id).is_none() && !accepted.contains(id);
+    let missing = named.iter().filter(|(client, id)| is_missing(id) && older(client));
+    let mut missing: Vec<String> = missing.map(|(_, id)| (*id).to_owned()).collect();
+    missing.sort_unstable();
+    (missing, named.len())
 }
 
 fn is_mass(missing: usize, all: usize) -> bool {
@@ -354,6 +417,38 @@ mod tests {
         for (missing, all, mass, reason) in cases {
             assert_eq!(is_mass(missing, all), mass, "{missing} of {all}: {reason}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_miss_counts_at_the_second_time_with_some_time_between() {
+        let misses = Misses::default();
+        assert!(!misses.again("a"), "the first");
+        tokio::time::advance(BETWEEN_MISSES.saturating_sub(Duration::from_secs(1))).await;
+        assert!(!misses.again("a"), "too soon");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(misses.again("a") && !misses.again("b"), "the second, and another one's first");
+        misses.forget("a");
+        assert!(!misses.again("a"), "it was there meanwhile");
+    }
+
+    #[test]
+    fn an_object_names_its_client_unless_it_says_that_it_is_gone() {
+        let of = |status: serde_json::Value| {
+            let object = serde_json::json!({
+                "apiVersion": "oauth-operator.io/v1alpha1", "kind": "OAuthClient", "metadata": {"name": "app"},
+                "spec": {"registryRef": {"name": "dev"}}, "status": status,
+            });
+            let client: OAuthClient = serde_json::from_value(object).unwrap();
+            named(&client).map(str::to_owned)
+        };
+        let saying = |reason: &str| {
+            serde_json::json!({"observedGeneration": 1, "clientId": "id-1", "conditions": [{
+                "type": "Ready", "status": "False", "reason": reason, "message": "", "lastTransitionTime": "2030-01-01T00:00:00Z",
+            }]})
+        };
+        assert_eq!(of(serde_json::json!(null)), None, "nothing was said yet");
+        assert_eq!(of(saying("ClientMissing")).as_deref(), Some("id-1"), "missing is not gone");
+        assert_eq!(of(saying("ClientGone")), None, "nobody waits for it");
     }
 
     #[test]

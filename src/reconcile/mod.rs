@@ -20,7 +20,7 @@ pub mod status;
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -111,7 +111,8 @@ pub struct Registries {
 pub type Listed = watch::Receiver<bool>;
 
 impl Registries {
-    /// Waits until all registries were listed: before that, "there is no such registry" would be a guess.
+    /// Waits until all registries and clients were listed: before that, "there is no such registry" would be a guess, and so
+    /// would be "nobody has a client there".
     pub async fn wait_until_listed(&self) {
         for listed in &self.listed {
             // An error means that the watch has ended, and with it this process.
@@ -131,31 +132,47 @@ pub struct Settings {
     pub deletion_timeout: Duration,
 }
 
-/// When clients were last looked at. A hint: after a restart everything is looked at once.
+/// When clients were last looked at, and last changed by us. A hint: after a restart everything is looked at once.
 #[derive(Default)]
-pub struct Looks(Mutex<HashMap<String, Instant>>);
+pub struct Looks(Mutex<HashMap<String, Looked>>);
+
+#[derive(Clone, Copy)]
+struct Looked {
+    at: Instant,
+    changed: Option<Instant>,
+}
 
 impl Looks {
     /// Whether an interval has passed since the last look.
     pub fn due(&self, uid: &str, interval: Duration) -> bool {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The queue comes back a little early or late.
-        looks.get(uid).is_none_or(|at| at.elapsed() >= interval * 4 / 5)
+        self.all().get(uid).is_none_or(|looked| looked.at.elapsed() >= interval * 4 / 5)
     }
 
-    /// When it was looked at last.
-    pub fn at(&self, uid: &str) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
+    /// When we last changed something of it at the registry: what was listed before knows nothing of that.
+    pub fn changed_at(&self, uid: &str) -> Option<Instant> {
+        self.all().get(uid)?.changed
     }
 
     /// Notes a look.
     pub fn looked(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+        let at = Instant::now();
+        self.all().entry(uid.to_owned()).or_insert(Looked { at, changed: None }).at = at;
+    }
+
+    /// Notes a change, whose reply shows as much as a look.
+    pub fn changed(&self, uid: &str) {
+        let at = Instant::now();
+        self.all().insert(uid.to_owned(), Looked { at, changed: Some(at) });
     }
 
     /// Forgets a client.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.all().remove(uid);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Looked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -326,6 +343,7 @@ fn outcome(context: &Context, pass: &Pass, end: &Step) -> Outcome {
         Step::Settled if facts.deleting() => {
             context.backoff.forget(uid);
             context.looks.forget(uid);
+            context.misses.forget(uid);
             return Outcome { result: "settled", action: Action::await_change() };
         }
         Step::Settled => ("settled", jittered(interval, &uid)),

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     api::{ReplacementPolicy, annotations},
-    registry::{Client, ClientMetadata, Error, Field, Management, Rotation, Support, Wanted, metadata},
+    registry::{
+        Capabilities, Client, ClientMetadata, Error, Field, Management, MarkPlace, Rotation, ShownMark,
+        Support, Wanted, metadata,
+    },
 };
 pub use absence::account_unknown;
 use absence::{account_not_proven, client_is_gone, client_is_missing};
@@ -113,7 +116,7 @@ impl Effect {
 type Rule = fn(&Facts) -> Option<Step>;
 
 /// The rules, in order.
-const RULES: [Rule; 30] = [
+const RULES: [Rule; 31] = [
     credentials_in_hand,
     stray_in_hand,
     refusal_in_hand,
@@ -126,6 +129,7 @@ const RULES: [Rule; 30] = [
     secret_is_not_as_derived,
     registry_not_usable,
     not_supported,
+    name_is_a_mark,
     registry_changed,
     schedule_is_behind,
     account_not_proven,
@@ -138,9 +142,9 @@ const RULES: [Rule; 30] = [
     client_is_missing,
     client_is_gone,
     secret_is_dead,
+    old_ones_end,
     differs,
     not_as_declared,
-    old_ones_end,
     rotation_is_due,
     client_is_disabled,
     no_secret_or_expired,
@@ -213,8 +217,9 @@ fn secret_is_not_as_derived(facts: &Facts) -> Option<Step> {
 
 fn registry_not_usable(facts: &Facts) -> Option<Step> {
     let why = facts.registry.as_ref().err()?;
-    // Registries are watched; the labels of namespaces are not.
-    let after = if why.reason == "NamespaceNotAllowed" { super::SOON } else { super::SLOWLY };
+    // Registries are watched; the labels of namespaces are not, and neither are Secrets.
+    let unwatched = ["NamespaceNotAllowed", "CredentialsNotFound"].contains(&why.reason.as_str());
+    let after = if unwatched { super::SOON } else { super::SLOWLY };
     Some(Step::Wait(why.clone(), after))
 }
 
@@ -248,19 +253,35 @@ fn not_supported(facts: &Facts) -> Option<Step> {
             format!("this registry registers no client without {}: declare it", missing.spec_name());
         return Some(Step::Refuse(Why::new("MissingField", message)));
     }
-    let message = rotation_not_supported(facts, known.capabilities.rotation)?;
+    let message = rotation_not_supported(facts, &known.capabilities)?;
     Some(Step::Refuse(Why::new("Unsupported", message)))
 }
 
+/// Where marks stand in the place of names, such a name would be taken for one for ever.
+fn name_is_a_mark(facts: &Facts) -> Option<Step> {
+    let known = facts.registry.as_ref().ok()?;
+    let is_mark = ShownMark::read(&facts.client.client_name()).is_some();
+    (is_mark && known.capabilities.mark == MarkPlace::PendingName).then(|| {
+        let message = "spec.clientName has the form of an owner mark of the operator: take another name";
+        Step::Refuse(Why::new("Unsupported", message))
+    })
+}
+
 /// Honesty where a registry cannot rotate as declared.
-fn rotation_not_supported(facts: &Facts, rotation: Rotation) -> Option<String> {
+fn rotation_not_supported(facts: &Facts, capabilities: &Capabilities) -> Option<String> {
     let spec = &facts.client.spec;
+    let is_wanted = rotation::is_wanted(&facts.client);
     let overlaps = spec.rotation.as_ref().is_some_and(|rotation| rotation.overlap.is_some());
-    match rotation {
+    match capabilities.rotation {
         Rotation::Replace if overlaps && spec.replacement_policy != ReplacementPolicy::WhenNeeded => Some(
             "this registry keeps one secret for a client, so that a new one ends the old one at once: leave rotation.overlap out".into(),
         ),
-        Rotation::Recreate if rotation::is_wanted(&facts.client) && spec.replacement_policy != ReplacementPolicy::WhenNeeded => Some(
+        Rotation::Recreate if is_wanted && !capabilities.lists() => Some(
+            "each client of this registry is managed by a token of its own, so that nobody could remove the old one later: leave rotation \
+             and the annotation oauth-operator.io/rotate out"
+                .into(),
+        ),
+        Rotation::Recreate if is_wanted && spec.replacement_policy != ReplacementPolicy::WhenNeeded => Some(
             "this registry cannot change a client's secret: leave rotation and the annotation oauth-operator.io/rotate out, or set \
              replacementPolicy: WhenNeeded to have a new client, with a new id, each time"
                 .into(),

@@ -344,8 +344,9 @@ impl Record {
     }
 
     /// Reads a record that the user's Secret keeps; `None` if it keeps none that can be read. Everybody who may write the Secret could
-    /// have written it, so whatever could lead to another client is left out: other ids, and what is to be removed.
-    pub fn beside(secret: &Secret, owner: Owner) -> Option<Self> {
+    /// have written it, so whatever could lead to another client is left out: other ids, what is to be removed, and the registry
+    /// whose credentials would be used.
+    pub fn beside(secret: &Secret, object: &OAuthClient) -> Option<Self> {
         let text = secret.metadata.annotations.as_ref()?.get(annotations::RECORD)?;
         let Beside { client_id, secret_key, mut stored } = serde_json::from_str(text).ok()?;
         let value = secret.data.as_ref().and_then(|data| data.get(&secret_key));
@@ -354,6 +355,8 @@ impl Record {
         (stored.state.previous, stored.state.stray_secrets) = (None, false);
         stored.state.revoking.clear();
         stored.state.retiring.clear();
+        stored.state.registry.clone_from(&object.spec.registry_ref);
+        let owner = Owner::of(object);
         let (client, state) = stored.client(client_id, value, Management::Registry);
         let version = secret.metadata.resource_version.clone();
         Some(Self { owner, client, state, released: None, version, place: Place::WithSecret })

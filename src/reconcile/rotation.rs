@@ -149,6 +149,12 @@ mod tests {
             (client("u", &hourly, Some("b")), now(), true, "another word"),
             (client("u", &hourly, None), now(), false, "the word was taken away"),
             (client("u", &hourly, Some("")), now(), false, "no word"),
+            (
+                client("u", &hourly, Some(&"x".repeat(1025))),
+                now(),
+                false,
+                "a word that no status could repeat",
+            ),
             (client("u", &hourly, Some("a")), later, true, "an hour later"),
         ];
         for (client, at, due, reason) in cases {

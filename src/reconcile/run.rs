@@ -16,14 +16,14 @@ use super::{
     intent::Intent,
     look,
     next::Effect,
-    record::{self, Owner, Place, Record, Released, Retiring},
+    record::{self, Place, Record, Released, Retiring},
     secret::{self, Found},
 };
 use crate::{
     api::{FINALIZER, OAuthClient, annotations, conditions},
     registry::{
         Adoption, Client, ClientMetadata, Error, Field, Kind, Management, MarkPlace, Registry, Retry,
-        ShownMark, Wanted,
+        ShownMark, Wanted, error::quote,
     },
 };
 
@@ -194,7 +194,7 @@ async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
             progress.adopting = Some(client);
         }
         // Names are unique there: it may be ours.
-        Err(error) if error.kind == Kind::Conflict && capabilities.lists() => {
+        Err(error) if error.kind == Kind::Conflict && capabilities.adopts() => {
             progress.announced = false;
             progress.conflict = Some(error);
         }
@@ -260,8 +260,10 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
             stored_now(pass, context, record, stored);
             Ok(())
         }
-        Ok(Committed::Taken(theirs)) => taken(pass, record.place, theirs),
+        Ok(Committed::Taken(theirs)) => taken(pass, record.place, theirs).await,
         Err(error) if made && error.is_definite() => {
+            // Policies may quote what they refuse.
+            let error = quote(&error.to_string(), &record.secrets());
             let summary = format!("the record cannot be stored, so the new client is removed again: {error}");
             pass.facts.progress.refused = Some(Error::new(Kind::Unavailable, summary));
             pass.facts.progress.stray = pass.facts.progress.in_hand.take().map(|reply| reply.client);
@@ -272,13 +274,13 @@ async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(),
 }
 
 /// Another one stands where ours should.
-fn taken(pass: &mut Pass, place: Place, theirs: Secret) -> Result<(), PassError> {
+async fn taken(pass: &mut Pass, place: Place, theirs: Secret) -> Result<(), PassError> {
     let theirs = match place {
         Place::Apart => Record::read(&theirs),
         Place::WithSecret => {
             let found = secret::judge(Some(theirs), pass.facts.uid());
             let beside = match &found {
-                Found::Ours(secret) => Record::beside(secret, Owner::of(&pass.facts.client)),
+                Found::Ours(secret) => Record::beside(secret, &pass.facts.client),
                 Found::Absent | Found::Foreign => None,
             };
             pass.facts.secret = found;
@@ -286,7 +288,22 @@ fn taken(pass: &mut Pass, place: Place, theirs: Secret) -> Result<(), PassError>
             Ok(beside)
         }
     };
-    if pass.facts.lose_the_race(theirs) { Ok(()) } else { Err(PassError::Stale) }
+    let in_vain = theirs.as_ref().ok().and_then(|theirs| issued_in_vain(&pass.facts, theirs));
+    let goes_on = pass.facts.lose_the_race(theirs);
+    if let Some((client, id)) = in_vain.filter(|_| !goes_on || pass.facts.progress.in_hand.is_none()) {
+        driver(pass)?.revoke_secret(&client, &id).await?;
+    }
+    if goes_on { Ok(()) } else { Err(PassError::Stale) }
+}
+
+/// A secret in hand that the record which stands does not know: it would work for ever, and nobody could tell whose it is.
+fn issued_in_vain(facts: &Facts, theirs: &Record) -> Option<(Client, String)> {
+    let issued = |reply: &&InHand| matches!(reply.to, Asked::Register | Asked::IssueSecret);
+    let ours = &facts.progress.in_hand.as_ref().filter(issued)?.client;
+    let previous = theirs.state.previous.iter().map(|previous| &previous.id);
+    let known: Vec<&String> = theirs.client.secret_id.iter().chain(previous).collect();
+    let id = ours.secret_id.as_ref().filter(|id| !known.contains(id))?;
+    (ours.client_id == theirs.client.client_id).then(|| (ours.clone(), id.clone()))
 }
 
 /// Somebody has put a Secret of theirs there meanwhile.
@@ -310,12 +327,14 @@ fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: Se
     }
     let replaced = facts.record().map(|old| old.client.client_id.clone());
     let as_before = facts.record().is_some_and(|old| old.state.applied == record.state.applied);
-    match facts.progress.in_hand.take().map(|reply| reply.to) {
+    let asked = facts.progress.in_hand.take().map(|reply| reply.to);
+    match asked {
         Some(Asked::Register) => {
             facts.look_due = false;
             facts.progress.gone = false;
             facts.progress.seen = None;
-            context.looks.looked(facts.uid());
+            // What was missed is not this client.
+            context.misses.forget(facts.uid());
             let message = match replaced {
                 Some(old) if record.state.retiring.iter().any(|client| client.client.client_id == old) => {
                     format!(
@@ -352,6 +371,10 @@ fn stored_now(pass: &mut Pass, context: &Context, mut record: Record, stored: Se
         Some(Asked::Look) | None => {}
     }
     facts.record = Ok(Some(record));
+    if matches!(asked, Some(Asked::Register | Asked::IssueSecret)) {
+        context.looks.changed(facts.uid());
+        look::prove(pass);
+    }
 }
 
 /// How the write of a record ended.
@@ -467,12 +490,13 @@ async fn update(
         base.document.extend(seen.document.clone());
         base.mark.clone_from(&seen.mark);
     }
+    let pending = base.mark.is_some() && !keeps_mark(&pass.facts);
     bear_mark(&pass.facts, &mut base);
     let outcome = driver(pass)?.update(&base, wanted, reset).await;
-    context.looks.looked(pass.facts.uid());
+    context.looks.changed(pass.facts.uid());
     let progress = &mut pass.facts.progress;
     match outcome {
-        Ok(Some(client)) => return updated(pass, base.mark.is_some(), client),
+        Ok(Some(client)) => return updated(pass, pending, client),
         Ok(None) => progress.gone = true,
         Err(error) if error.kind.retry() == Retry::OnChange => progress.refused = Some(error),
         Err(error) => return Err(error.into()),
@@ -482,8 +506,7 @@ async fn update(
 
 /// A mark that stays is put back where somebody took it off.
 fn bear_mark(facts: &Facts, client: &mut Client) {
-    let stays = facts.registry.as_ref().is_ok_and(|known| known.capabilities.mark == MarkPlace::Beside);
-    if let Some(record) = facts.record().filter(|_| stays && client.mark.is_none()) {
+    if let Some(record) = facts.record().filter(|_| keeps_mark(facts) && client.mark.is_none()) {
         client.mark = Some(ShownMark::Full {
             installation: facts.installation.clone(),
             uid: facts.uid().into(),
@@ -492,12 +515,18 @@ fn bear_mark(facts: &Facts, client: &mut Client) {
     }
 }
 
-/// What an update brought. Where nothing of it has to be kept, nothing is written.
-fn updated(pass: &mut Pass, marked: bool, client: Client) -> Result<(), PassError> {
+/// Whether a mark stays, beside what is declared.
+fn keeps_mark(facts: &Facts) -> bool {
+    facts.registry.as_ref().is_ok_and(|known| known.capabilities.mark == MarkPlace::Beside)
+}
+
+/// What an update brought. Where nothing of it has to be kept, nothing is written. To give up a pending mark is no repair.
+fn updated(pass: &mut Pass, pending: bool, client: Client) -> Result<(), PassError> {
     let declared = pass.facts.declared();
     let record = record_of(&pass.facts)?;
     let kept = matches!(client.management, Management::Registry)
         && record.state.applied == declared
+        && record.state.in_flight.is_none()
         && record.state.refused.is_none()
         && record.client.document == client.document
         && record.client.has_credentials_of(&client);
@@ -508,7 +537,7 @@ fn updated(pass: &mut Pass, marked: bool, client: Client) -> Result<(), PassErro
     if let Ok(Some(record)) = &mut pass.facts.record {
         record.client.mark.clone_from(&client.mark);
     }
-    if !marked {
+    if !pending {
         let message =
             format!("client {} had been changed by others; it is as declared again", client.client_id);
         pass.facts.progress.note("DriftRepaired", message);

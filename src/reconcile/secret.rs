@@ -173,10 +173,12 @@ impl Wanted {
     pub fn over(&self, secret: &Secret) -> Secret {
         let mut merged = secret.clone();
         let notes = secret.metadata.annotations.as_ref();
-        let old: Layout = notes
+        let mut old: Layout = notes
             .and_then(|notes| notes.get(annotations::LAYOUT))
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default();
+        // Ours even if no layout names it: a record that is kept apart now, or that somebody made up.
+        old.annotations.push(annotations::RECORD.into());
         replace(&mut merged.data, &old.data, &self.data);
         replace(&mut merged.metadata.labels, &old.labels, &self.labels);
         replace(&mut merged.metadata.annotations, &old.annotations, &self.annotations);

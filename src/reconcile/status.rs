@@ -63,8 +63,8 @@ fn describe(status: &mut OAuthClientStatus, record: &Record) {
     status.registration_id.clone_from(&record.client.registration_id);
     status.account_id.clone_from(&record.client.account_id);
     status.secret_hint.clone_from(&record.client.secret_hint);
-    status.registered_at = record.client.registered_at.map(Time);
-    status.client_secret_expires_at = record.client.client_secret_expires_at.map(Time);
+    status.registered_at = record.client.registered_at.map(|at| Time(seconds(at)));
+    status.client_secret_expires_at = record.client.client_secret_expires_at.map(|end| Time(seconds(end)));
 }
 
 /// What has happened and will happen to the secret; absent while nothing is declared and nothing happened.
@@ -88,7 +88,7 @@ fn rotation(facts: &Facts, record: &Record, known: Option<&Known>) -> Option<Rot
     })
 }
 
-/// As exact as Kubernetes writes times.
+/// As exact as Kubernetes writes times: a finer one would differ from what was written, for ever.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -128,7 +128,7 @@ impl AdminApi {
                     self.origin()
                 ),
             ),
-            409 => (Kind::Conflict, format!("{name} sees a conflict in {what}{detail}")),
+            409 => (Kind::Conflict, format!("{name} sees a conflict in {what}{detail}: {HOLDS_THE_PLACE}")),
             400 | 402 | 413 | 415 | 422 => {
                 (Kind::Rejected, format!("{name} refused {what} with {status}{detail}"))
             }
@@ -155,6 +155,9 @@ impl AdminApi {
         Error::new(Kind::Unavailable, why)
     }
 }
+
+/// What to do about a conflict.
+pub const HOLDS_THE_PLACE: &str = "find out what holds the place there; remove that, or change the spec";
 
 /// Members of a JSON refusal in the registry's own words, as far as they may be repeated.
 pub fn words(reply: &Response, members: &[&str], secrets: &[&str]) -> String {

@@ -135,3 +135,86 @@ impl fmt::Debug for Kept {
         f.debug_struct("Kept").field("refused", &self.refused).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.into(), password: password.into() }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_accounts_apart_and_the_rest_tells_credentials_apart() {
+        let token = |token: &str| Credentials::Bearer(token.into());
+        let cases = [
+            (token("s3cr3t-a"), token("s3cr3t-a"), true, true, "the same token"),
+            (token("s3cr3t-a"), token("s3cr3t-b"), false, false, "another token may be another account's"),
+            (
+                password("u", "s3cr3t-a"),
+                password("u", "s3cr3t-b"),
+                true,
+                false,
+                "the same person with another password",
+            ),
+            (
+                password("u", "s3cr3t-a"),
+                password("v", "s3cr3t-a"),
+                false,
+                false,
+                "another person with the same password",
+            ),
+        ];
+        for (one, other, same_account, same, reason) in cases {
+            assert_eq!(one.fingerprint() == other.fingerprint(), same_account, "{reason}");
+            assert_eq!(one.is(&other), same, "{reason}");
+            assert!(!one.fingerprint().contains(one.secret().expose_secret()), "{reason}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_read_again_after_a_while_and_at_once_when_refused() {
+        let mut kept = Kept::default();
+        assert!(kept.fresh().is_none() && kept.last().is_none(), "nothing was read");
+        assert!(kept.keep(password("u", "a")), "something new");
+        assert!(!kept.keep(password("u", "a")), "nothing new");
+        assert!(kept.fresh().is_some());
+        kept.refused();
+        assert!(kept.fresh().is_none() && kept.last().is_some(), "refused, but all that there is");
+        assert!(kept.keep(password("u", "b")) && kept.fresh().is_some(), "other ones may be good");
+        tokio::time::advance(LIVE).await;
+        assert!(kept.fresh().is_none() && kept.last().is_some(), "old, but good for a deletion");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_credentials_are_shown_ever_more_rarely() {
+        let (mut refusal, error) = (Refusal::default(), Error::new(Kind::Unauthorized, "no"));
+        let ours = password("u", "a");
+        for minutes in [1, 2, 4, 8, 15, 15] {
+            refusal.note(&ours, &error);
+            let pause = Duration::from_mins(minutes);
+            tokio::time::advance(pause.saturating_sub(Duration::from_secs(1))).await;
+            assert_eq!(refusal.of(&ours), Some(error.clone()), "{minutes} minutes are not over");
+            refusal.note(&ours, &error);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(refusal.of(&ours), None, "{minutes} minutes are over");
+        }
+        refusal.note(&ours, &error);
+        assert_eq!(refusal.of(&password("u", "b")), None, "other ones may be tried at once");
+        refusal.forget();
+        assert_eq!(refusal.of(&ours), None);
+        refusal.note(&ours, &error);
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert_eq!(refusal.of(&ours), None, "a success starts the count again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_for_a_time_says_how_much_of_it_is_left() {
+        let (mut refusal, ours) = (Refusal::default(), password("u", "a"));
+        let asked = Duration::from_mins(5);
+        refusal.note(&ours, &Error::new(Kind::Throttled(asked), "locked"));
+        tokio::time::advance(Duration::from_mins(2)).await;
+        let left = Kind::Throttled(Duration::from_mins(3));
+        assert_eq!(refusal.of(&ours).map(|error| error.kind), Some(left));
+    }
+}

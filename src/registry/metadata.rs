@@ -321,6 +321,11 @@ impl Capabilities {
     pub fn lists(&self) -> bool {
         self.adoption != Adoption::Impossible
     }
+
+    /// Whether a client that is found is taken over.
+    pub fn adopts(&self) -> bool {
+        matches!(self.adoption, Adoption::AsShown | Adoption::WithNewSecret)
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use url::Url;
 use super::{
     Adoption, Capabilities, Client, ClientMetadata, Credentials, Document, Field, Management, MarkPlace,
     Registry, Rotation, Session, ShownMark, Support, Wanted,
-    admin_api::{self, AdminApi, SECRET_METHODS, SOMEBODY_ELSE, data, undeclared},
+    admin_api::{self, AdminApi, HOLDS_THE_PLACE, SECRET_METHODS, SOMEBODY_ELSE, data, undeclared},
     error::{Error, Kind, quote},
     json::{self, text},
     metadata::shown,
@@ -156,7 +156,10 @@ impl Telnyx {
             known.into_iter().chain([self.credentials.secret()]).map(ExposeSecret::expose_secret).collect();
         let said = quote(&said, &secrets);
         if code == DUPLICATE && reply.status.is_client_error() {
-            return Error::new(Kind::Conflict, format!("Telnyx sees a conflict in {what} ({said})"));
+            return Error::new(
+                Kind::Conflict,
+                format!("Telnyx sees a conflict in {what} ({said}): {HOLDS_THE_PLACE}"),
+            );
         }
         self.api.refusal(reply, what, &said)
     }

@@ -45,10 +45,19 @@ pub struct Call {
     pub faulty: bool,
 }
 
+/// Which call a fault waits for.
+#[derive(Clone, Debug)]
+enum Target {
+    /// The one of this number.
+    Number(usize),
+    /// The first of this method whose path holds this.
+    Path(&'static str, String),
+}
+
 /// A fault in waiting.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    number: usize,
+    target: Target,
     /// On which side of the call.
     pub when: When,
     /// What happens there.
@@ -80,7 +89,12 @@ impl FaultPlan {
 
     /// The `number`-th counted call (from 1, since the last `reset`) goes wrong. Each fault strikes once.
     pub fn at(&self, number: usize, when: When, action: Action) {
-        self.state().armed.push(Fault { number, when, action });
+        self.state().armed.push(Fault { target: Target::Number(number), when, action });
+    }
+
+    /// The first call of this method whose path holds `fragment` goes wrong, whether it counts or not.
+    pub fn on(&self, method: &'static str, fragment: &str, when: When, action: Action) {
+        self.state().armed.push(Fault { target: Target::Path(method, fragment.to_owned()), when, action });
     }
 
     /// Counts from 1 again, forgets the calls seen and the faults still waiting.
@@ -117,7 +131,7 @@ impl FaultPlan {
             state.counted += 1;
             state.counted
         });
-        let due = state.armed.iter().position(|fault| Some(fault.number) == number);
+        let due = state.armed.iter().position(|fault| fault.target.is(number, method, path));
         let fault = due.map(|index| state.armed.remove(index));
         let (method, path) = (method.to_owned(), path.to_owned());
         state.calls.push(Call { to, method, path, number, status: None, faulty: fault.is_some() });
@@ -142,6 +156,15 @@ impl FaultPlan {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+}
+
+impl Target {
+    fn is(&self, number: Option<usize>, method: &str, path: &str) -> bool {
+        match self {
+            Self::Number(wanted) => Some(*wanted) == number,
+            Self::Path(wanted, fragment) => *wanted == method && path.contains(fragment.as_str()),
+        }
     }
 }
 
@@ -174,6 +197,16 @@ impl fmt::Display for Call {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_is_told_by_its_method_and_path_too() {
+        let plan = FaultPlan::new();
+        plan.on("POST", "/secret", When::AfterAnswer, Action::Drop);
+        let strikes = |method, path| plan.begin("registry", method, path, false).1.is_some();
+        assert!(!strikes("GET", "/a/secret") && !strikes("POST", "/a"), "another call");
+        assert!(strikes("POST", "/a/secret"));
+        assert!(!strikes("POST", "/a/secret"), "it strikes once");
+    }
 
     #[test]
     fn counts_over_both_servers_and_strikes_once() {

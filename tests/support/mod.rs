@@ -17,7 +17,9 @@ pub mod operator;
 pub mod peer;
 pub mod ports;
 pub mod process;
+pub mod providers;
 pub mod proxy;
+pub mod site;
 pub mod token;
 pub mod world;
 

@@ -2,9 +2,13 @@
 
 use super::cluster::{Cluster, Outcome};
 use super::eventually;
+use futures::{StreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams,
+};
 use kube::core::params::ValidationDirective;
 use kube::discovery::{Scope, pinned_kind};
 use serde_json::{Value, json};
@@ -14,6 +18,8 @@ use std::time::Duration;
 const GROUP: &str = "oauth-operator.io";
 const VERSION: &str = "v1alpha1";
 const FIELD_MANAGER: &str = "test";
+/// More creations at once than these would only wait for one another.
+const AT_ONCE: usize = 16;
 
 /// Two fresh namespaces: nobody else's objects are in them, and nobody cleans them up, for the control plane itself is
 /// thrown away.
@@ -61,6 +67,59 @@ impl World {
         let api = self.api_for(&object).await?;
         let name = object["metadata"]["name"].as_str().ok_or("the manifest has no metadata.name")?;
         api.patch(name, &apply_parameters(), &Patch::Apply(&object)).await.map(to_json).map_err(message)
+    }
+
+    /// Creates many clients, several at once.
+    ///
+    /// # Panics
+    ///
+    /// When the API server refuses one of them.
+    pub async fn create_clients(&self, manifests: impl IntoIterator<Item = Value>) {
+        let clients = self.api(Kind::OAuthClient);
+        stream::iter(manifests)
+            .for_each_concurrent(AT_ONCE, async |manifest| {
+                let client = serde_json::from_value(manifest).expect("a client");
+                let created = clients.create(&PostParams::default(), &client).await;
+                created.unwrap_or_else(|error| panic!("{}", message(error)));
+            })
+            .await;
+    }
+
+    /// How many clients are ready.
+    pub async fn ready_clients(&self) -> usize {
+        let clients = self.api(Kind::OAuthClient).list(&ListParams::default()).await;
+        let clients = clients.expect("the API server answers").items.into_iter().map(to_json);
+        clients.filter(|client| has_condition(client, "Ready", "True")).count()
+    }
+
+    /// Waits until so many clients are ready.
+    ///
+    /// # Panics
+    ///
+    /// When they are fewer after `deadline`.
+    pub async fn wait_ready_clients(&self, count: usize, deadline: Duration) {
+        eventually(&format!("{count} clients are ready"), deadline, async || {
+            let ready = self.ready_clients().await;
+            if ready == count { Ok(()) } else { Err(format!("{ready} so far")) }
+        })
+        .await;
+    }
+
+    /// Waits for the reason that an object's `Ready` gives; returns the object that gave it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to that before `deadline`, with the object's metadata and status.
+    pub async fn wait_reason(&self, kind: Kind, name: &str, reason: &str, deadline: Duration) -> Value {
+        self.wait_for(kind, name, reason, deadline, |object| {
+            condition(object, "Ready").is_some_and(|ready| ready["reason"] == reason)
+        })
+        .await
+    }
+
+    /// Sets an annotation of an object.
+    pub async fn annotate(&self, kind: Kind, name: &str, annotation: &str, value: &str) {
+        self.patch(kind, name, &json!({"metadata": {"annotations": {annotation: value}}})).await;
     }
 
     /// The object, if it is there.
@@ -178,6 +237,14 @@ impl World {
     /// Writes a Secret beside the clients.
     pub async fn put_secret(&self, name: &str, values: &[(&str, &str)]) {
         self.apply(secret_manifest(&self.namespace, name, values)).await;
+    }
+
+    /// Writes a Secret whose values are the members of an object.
+    pub async fn put_credentials(&self, name: &str, credentials: &Value) {
+        let members = credentials.as_object().expect("an object").iter();
+        let pairs: Vec<_> =
+            members.map(|(key, text)| (key.as_str(), text.as_str().expect("a text"))).collect();
+        self.put_secret(name, &pairs).await;
     }
 
     /// Writes a Secret into the operator's namespace.

@@ -15,12 +15,17 @@ use crate::{
     registry::Management,
 };
 
-/// Credentials that have never shown one of our clients may be another organisation's: nothing is registered with them while the
-/// registry should have some.
+/// Nothing is registered with credentials that may be another organisation's, while the registry should have some of our clients.
 pub(super) fn account_not_proven(facts: &Facts) -> Option<Step> {
-    let known = facts.registry.as_ref().ok()?;
     let asked_already = facts.record().is_some() || facts.progress.announced;
-    if asked_already || known.proven || known.is_accepted() || !known.capabilities.lists() {
+    if asked_already { None } else { account_in_doubt(facts) }
+}
+
+/// Credentials that have never shown one of our clients may be another organisation's: whatever is made there is lost, and
+/// whatever is removed only seems to be gone.
+pub(super) fn account_in_doubt(facts: &Facts) -> Option<Step> {
+    let known = facts.registry.as_ref().ok()?;
+    if known.proven || known.is_accepted() || !known.capabilities.lists() {
         return None;
     }
     if !facts.progress.surveyed {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, Step, unreadable};
+use super::{Effect, Step, absence::account_in_doubt, unreadable};
 use crate::{
     api::{DeletionPolicy, annotations},
     reconcile::{
@@ -53,7 +53,10 @@ pub(super) fn being_deleted(facts: &Facts) -> Option<Step> {
         return Some(Step::Do(Effect::Release(Released::Abandoned)));
     }
     Some(match &facts.progress.deregister_error {
-        None => Step::Do(Effect::Deregister),
+        None => match account_in_doubt(facts) {
+            Some(_) if time_left(facts).is_none() => Step::Do(Effect::Release(Released::Abandoned)),
+            doubt => doubt.unwrap_or(Step::Do(Effect::Deregister)),
+        },
         Some(error) if error.kind == Kind::Unsupported || time_left(facts).is_none() => {
             Step::Do(Effect::Release(Released::Abandoned))
         }
@@ -90,7 +93,7 @@ fn clear(facts: &Facts) -> Option<Step> {
         return Some(Step::Wait(resolving(), facts.settle.saturating_sub(age)));
     }
     Some(match &facts.progress.deregister_error {
-        None => Step::Do(Effect::DeregisterMarked),
+        None => account_in_doubt(facts).unwrap_or(Step::Do(Effect::DeregisterMarked)),
         Some(error) => Step::Fail(error.clone()),
     })
 }
@@ -110,7 +113,7 @@ fn named_only(facts: &Facts) -> bool {
 fn delete_without_record(facts: &Facts) -> Step {
     if named_only(facts) && !facts.progress.deregistered && !given_up(facts) {
         return match &facts.progress.deregister_error {
-            None => Step::Do(Effect::Deregister),
+            None => account_in_doubt(facts).unwrap_or(Step::Do(Effect::Deregister)),
             Some(error) => Step::Fail(error.clone()),
         };
     }

@@ -141,6 +141,7 @@ pub(super) fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
     let intent = Intent { gave_up: named.filter(|_| facts.record().is_none()), ..intent };
     match &known.not_ready {
         Some(why) => Step::Wait(why.clone(), SOON),
+        None if let Some(doubt) = absence::account_in_doubt(facts) => doubt,
         None if facts.progress.prepared => Step::Do(Effect::Announce(Box::new(intent))),
         None => Step::Do(Effect::Prepare),
     }

@@ -1,6 +1,7 @@
 //! Rules about what a reply brought: it is stored, removed or noted before anything else happens.
 
 use jiff::SignedDuration;
+use serde_json::Value;
 
 use super::{Effect, Step, upkeep::expiring};
 use crate::{
@@ -31,6 +32,12 @@ fn registered(facts: &Facts, replaced: Option<&Record>, in_hand: &InHand) -> Opt
     let intent = facts.intent.as_ref()?;
     let mut record = new_record(facts, &in_hand.client, intent.nonce.clone())?;
     record.state.applied = facts.declared();
+    if facts.progress.searched.is_some() {
+        // What was found may have been made of an earlier declaration, or be a line of a list that does not show everything.
+        let document = &record.client.document;
+        let so = |field, value: &Value| metadata::shown(field, document) == metadata::normal(field, value);
+        record.state.applied.0.retain(|field, value| so(*field, value));
+    }
     // Somebody may have got a secret for it before us.
     record.state.stray_secrets = intent.attempt > 1 && intent.secret_for.is_some();
     if let Some(old) = replaced {

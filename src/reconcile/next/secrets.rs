@@ -2,6 +2,7 @@
 
 use super::{
     Effect, Step,
+    absence::account_in_doubt,
     registration::{announce, refused},
 };
 use crate::reconcile::{
@@ -93,7 +94,8 @@ pub(super) fn old_ones_end(facts: &Facts) -> Option<Step> {
     if facts.unresolved().is_some() {
         return None;
     }
-    to_revoke(facts, record).or_else(|| revoke(facts, record)).or_else(|| retire(facts, record))
+    let end = to_revoke(facts, record).or_else(|| revoke(facts, record)).or_else(|| retire(facts, record))?;
+    Some(account_in_doubt(facts).unwrap_or(end))
 }
 
 fn to_revoke(facts: &Facts, record: &Record) -> Option<Step> {

@@ -3,6 +3,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without an ampersand")]
 
 pub(crate) mod given;
+mod listing;
+mod neighbours;
 mod providers;
 mod rules;
 mod stories;

@@ -71,11 +71,10 @@ fn update_by_registry(
     if !immutable.is_empty() {
         return Some(needs_replacement(facts, known, record, &immutable.join(", ")));
     }
-    if wanted.0.keys().any(|field| record.state.applied.get(*field).is_none()) {
+    let first_set = wanted.0.keys().any(|field| record.state.applied.get(*field).is_none());
+    if first_set && record.state.in_flight.as_ref() != Some(&wanted) {
         let mut next = record.clone();
-        for (field, value) in &wanted.0 {
-            next.state.applied.0.entry(*field).or_insert_with(|| value.clone());
-        }
+        next.state.in_flight = Some(wanted);
         return Some(Step::Do(Effect::Store(Box::new(next))));
     }
     Some(Step::Do(Effect::Update { wanted, reset }))

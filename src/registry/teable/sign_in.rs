@@ -38,6 +38,7 @@ impl Teable {
             return Ok(ticket);
         }
         if let Some(error) = refusal.of(&self.credentials) {
+            session.credentials().refused();
             return Err(error);
         }
         // Before the try: to be slowed down on our own side is no refusal to remember.
@@ -100,7 +101,6 @@ impl Teable {
     }
 
     fn sign_in_refused(&self, reply: &Response, password: &SecretString) -> Error {
-        // Somebody may have put other ones into the Secret.
         self.api.session().credentials().refused();
         let detail = words(reply, &["code", "message"], &[password.expose_secret()]);
         let why = match reply.status.as_u16() {

@@ -3,7 +3,7 @@
 //! What breaks the document is told by its place and its rule, never by its value: that may be a secret.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -42,6 +42,13 @@ impl Contract {
         let root: Value = serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("no YAML: {error}"));
         assert!(text(&root["openapi"]).starts_with("3.1."), "no OpenAPI 3.1");
         Self { document: Document { root, compiled: Mutex::default() } }
+    }
+
+    /// The same, read once: to read and compile it takes longer than most tests.
+    pub fn shared(yaml: &'static str) -> Arc<Self> {
+        static READ: Mutex<BTreeMap<&str, Arc<Contract>>> = Mutex::new(BTreeMap::new());
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        read.entry(yaml).or_insert_with(|| Arc::new(Self::read(yaml))).clone()
     }
 
     /// The verb and the path's template, or the path itself if the document does not know it.

@@ -15,6 +15,7 @@ pub mod cal_com;
 pub mod contract;
 pub mod meteroid;
 pub mod parts;
+pub mod place;
 pub mod server;
 pub mod teable;
 pub mod telnyx;
@@ -154,7 +155,7 @@ pub struct Fake<P>(Arc<Mutex<State<P>>>);
 
 struct State<P> {
     provider: P,
-    contract: Contract,
+    contract: Arc<Contract>,
     calls: Vec<Call>,
     faults: VecDeque<(String, Fault)>,
     violations: Vec<String>,
@@ -169,7 +170,7 @@ impl<P> Clone for Fake<P> {
 impl<P: Provider> Fake<P> {
     /// Puts a provider under its contract.
     pub fn new(provider: P) -> Self {
-        let contract = Contract::read(P::contract());
+        let contract = Contract::shared(P::contract());
         let (calls, faults, violations) = (Vec::new(), VecDeque::new(), Vec::new());
         Self(Arc::new(Mutex::new(State { provider, contract, calls, faults, violations })))
     }
@@ -248,6 +249,3 @@ impl<P> State<P> {
         self.faults.remove(found).map(|(_, fault)| fault)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -55,13 +55,18 @@ impl Drop for Served {
 
 /// Serves a provider on a free port of this machine, HTTP/1.1 without TLS.
 pub async fn serve<P: Provider>(fake: Fake<P>) -> Served {
+    serve_beside(Router::new(), fake).await
+}
+
+/// The same beside routes that are not the provider's.
+pub async fn serve_beside<P: Provider>(routes: Router, fake: Fake<P>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (hangs, watched) = watch::channel(false);
     let handler = move |ConnectInfo(wire): ConnectInfo<Wire>, request| {
         exchange(fake.clone(), watched.clone(), wire, request)
     };
-    let service = Router::new().fallback(handler).into_make_service_with_connect_info::<Wire>();
+    let service = routes.fallback(handler).into_make_service_with_connect_info::<Wire>();
     let accepting = tokio::spawn(async move {
         axum::serve(Wires(listener), service).await.expect("serving never ends");
     });

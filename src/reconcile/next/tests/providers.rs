@@ -8,201 +8,77 @@ use serde_json::{Value, json};
 use super::world::*;
 use crate::{
     api::annotations,
-    providers::{Fake, Provider, cal_com, meteroid, teable, telnyx},
+    providers::{Fake, cal_com, meteroid, place::Place, teable, telnyx},
 };
 
-/// One provider: how it is declared, and what its owner sees and does there.
-trait Place: Provider + Sized {
-    const NAME: &'static str;
-    /// Whether clients can be changed at all.
+/// What it costs at one provider, and whether clients can be changed there at all.
+pub(super) trait Priced: Place {
     const UPDATES: bool = true;
     /// Calls of a registration, rename and secret included.
     const CALLS: usize = 2;
     /// Writes to Kubernetes until it is ready.
     const WRITES: usize = 4;
+}
 
-    fn fresh() -> Self;
-    fn registry() -> Value;
-    fn credentials() -> Value;
-    fn spec() -> Value;
-    /// Ids and names, as they stand there.
-    fn names(&self) -> BTreeMap<String, String>;
-    fn authenticates(&self, id: &str, secret: &str) -> bool;
-    fn rename(&mut self, id: &str, name: &str);
-    fn take(&mut self, id: &str);
-    fn secrets(&self, id: &str) -> usize;
+impl Priced for cal_com::CalCom {
+    const WRITES: usize = 3;
+}
+
+impl Priced for telnyx::Telnyx {}
+
+impl Priced for teable::Teable {
+    const WRITES: usize = 5;
+}
+
+impl Priced for meteroid::Meteroid {
+    const UPDATES: bool = false;
+    const CALLS: usize = 1;
 }
 
 /// Longer than old secrets and clients work if nobody says.
-const OVERLAP: Duration = Duration::from_hours(2);
-const KEY_REF: &str = "initial";
+pub(super) const OVERLAP: Duration = Duration::from_hours(2);
+pub(super) const KEY_REF: &str = "initial";
+pub(super) const ORIGIN: &str = "https://as.example";
 
-impl Place for cal_com::CalCom {
-    const NAME: &'static str = "Cal.com";
-    const WRITES: usize = 3;
-
-    fn fresh() -> Self {
-        Self::new()
-    }
-    fn registry() -> Value {
-        json!({"calCom": {"url": "https://as.example", "credentialsSecretRef": {"name": KEY_REF}}})
-    }
-    fn credentials() -> Value {
-        json!({"token": cal_com::KEY})
-    }
-    fn spec() -> Value {
-        json!({"scopes": ["BOOKING_READ", "PROFILE_READ"]})
-    }
-    fn names(&self) -> BTreeMap<String, String> {
-        self.clients().into_iter().map(|client| (client.id, client.name)).collect()
-    }
-    fn authenticates(&self, id: &str, secret: &str) -> bool {
-        self.authenticates(id, secret)
-    }
-    fn rename(&mut self, id: &str, name: &str) {
-        self.edit(id, |client| client.name = name.into());
-    }
-    fn take(&mut self, id: &str) {
-        self.remove(id);
-    }
-    fn secrets(&self, id: &str) -> usize {
-        self.client(id).iter().count()
-    }
-}
-
-impl Place for telnyx::Telnyx {
-    const NAME: &'static str = "Telnyx";
-
-    fn fresh() -> Self {
-        Self::new()
-    }
-    fn registry() -> Value {
-        json!({"telnyx": {"url": "https://as.example/v2", "credentialsSecretRef": {"name": KEY_REF}}})
-    }
-    fn credentials() -> Value {
-        json!({"token": telnyx::KEY})
-    }
-    fn spec() -> Value {
-        json!({"scopes": ["admin"], "grantTypes": ["authorization_code"]})
-    }
-    fn names(&self) -> BTreeMap<String, String> {
-        self.clients().into_iter().map(|client| (client.client_id, client.name)).collect()
-    }
-    fn authenticates(&self, id: &str, secret: &str) -> bool {
-        self.authenticates(id, secret)
-    }
-    fn rename(&mut self, id: &str, name: &str) {
-        self.edit(id, |client| client.name = name.into());
-    }
-    fn take(&mut self, id: &str) {
-        self.remove(id);
-    }
-    fn secrets(&self, id: &str) -> usize {
-        self.client(id).iter().count()
-    }
-}
-
-impl Place for teable::Teable {
-    const NAME: &'static str = "Teable";
-    const WRITES: usize = 5;
-
-    fn fresh() -> Self {
-        Self::new()
-    }
-    fn registry() -> Value {
-        json!({"teable": {"url": "https://as.example", "authentication": "Password", "credentialsSecretRef": {"name": KEY_REF}}})
-    }
-    fn credentials() -> Value {
-        json!({"email": teable::EMAIL, "password": teable::PASSWORD})
-    }
-    fn spec() -> Value {
-        json!({"clientUri": "https://app.example", "scopes": ["table|read"], "teable": {"description": "For tables"}})
-    }
-    fn names(&self) -> BTreeMap<String, String> {
-        self.clients().into_iter().map(|client| (client.client_id, client.name)).collect()
-    }
-    fn authenticates(&self, id: &str, secret: &str) -> bool {
-        self.authenticates(id, secret)
-    }
-    fn rename(&mut self, id: &str, name: &str) {
-        self.edit(id, |client| client.name = name.into());
-    }
-    fn take(&mut self, id: &str) {
-        self.remove(id);
-    }
-    fn secrets(&self, id: &str) -> usize {
-        self.live_secrets(id)
-    }
-}
-
-impl Place for meteroid::Meteroid {
-    const NAME: &'static str = "Meteroid";
-    const UPDATES: bool = false;
-    const CALLS: usize = 1;
-
-    fn fresh() -> Self {
-        Self::new()
-    }
-    fn registry() -> Value {
-        json!({"meteroid": {"url": "https://as.example", "credentialsSecretRef": {"name": KEY_REF}}})
-    }
-    fn credentials() -> Value {
-        json!({"token": meteroid::KEY})
-    }
-    fn spec() -> Value {
-        json!({})
-    }
-    fn names(&self) -> BTreeMap<String, String> {
-        // The tag is the operator's business.
-        let plain = |name: String| name.split(" [").next().unwrap_or_default().to_owned();
-        self.clients().into_iter().map(|app| (app.client_id, plain(app.name))).collect()
-    }
-    fn authenticates(&self, id: &str, secret: &str) -> bool {
-        self.authenticates(id, secret)
-    }
-    fn rename(&mut self, _: &str, _: &str) {}
-    fn take(&mut self, id: &str) {
-        self.remove(id);
-    }
-    fn secrets(&self, id: &str) -> usize {
-        self.live_secrets(id)
-    }
+/// Ids and names, as they stand there.
+fn names<P: Place>(provider: &P) -> BTreeMap<String, String> {
+    provider.all().into_iter().map(|(id, client)| (id, P::name(&client))).collect()
 }
 
 /// A world with one of the providers in it.
-struct Town<P: Place> {
-    world: World,
-    fake: Fake<P>,
+pub(super) struct Town<P: Priced> {
+    pub world: World,
+    pub fake: Fake<P>,
 }
 
-impl<P: Place> Town<P> {
-    fn new(spec: &Value) -> Self {
+impl<P: Priced> Town<P> {
+    pub(super) fn new(spec: &Value) -> Self {
         let fake = Fake::new(P::fresh());
         let behind = fake.clone();
         let backend: Backend = Arc::new(move |request| behind.exchange(request));
         let mut all = P::spec();
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        let world = World::at_provider(backend, P::registry(), &P::credentials(), all);
+        let world = World::at_provider(backend, P::registry(ORIGIN, KEY_REF), &P::credentials(), all);
         Self { world, fake }
     }
 
-    async fn ready(spec: &Value) -> Self {
+    pub(super) async fn ready(spec: &Value) -> Self {
         let town = Self::new(spec);
         town.world.settle().await;
         town.at_rest("before");
         town
     }
 
-    fn id(&self) -> Option<String> {
+    pub(super) fn id(&self) -> Option<String> {
         self.world.object()?.status?.client_id
     }
 
-    fn names(&self) -> BTreeMap<String, String> {
-        self.fake.at(|provider| provider.names())
+    pub(super) fn names(&self) -> BTreeMap<String, String> {
+        self.fake.at(|provider| names(provider))
     }
 
     /// What must hold once faults have stopped and passes have nothing more to do.
-    fn at_rest(&self, what: &str) {
+    pub(super) fn at_rest(&self, what: &str) {
         let what = format!("{}: {what}", P::NAME);
         self.fake.assert_contract_held();
         let names = self.names();
@@ -227,7 +103,7 @@ impl<P: Place> Town<P> {
         );
     }
 
-    async fn comes_to_rest(&self, what: &str) -> Result<(), String> {
+    pub(super) async fn comes_to_rest(&self, what: &str) -> Result<(), String> {
         let run = std::panic::AssertUnwindSafe(async {
             for _ in 0..3 {
                 self.world.settle().await;
@@ -248,18 +124,18 @@ impl<P: Place> Town<P> {
     }
 }
 
-fn ask(world: &World) {
+pub(super) fn ask(world: &World) {
     world.annotate(annotations::REQUESTED_AT, json!(world.now().to_string()));
 }
 
 type Change<P> = fn(&Town<P>);
 
 /// What people or the registry do to a client that is ready, or new.
-fn changes<P: Place>() -> Vec<(&'static str, Change<P>)> {
+fn changes<P: Priced>() -> Vec<(&'static str, Change<P>)> {
     let mut changes: Vec<(&'static str, Change<P>)> = vec![
         ("create", |_| {}),
         ("lose", |town| {
-            town.fake.at(|provider| provider.names().keys().for_each(|id| provider.take(id)));
+            town.fake.at(|provider| names(provider).keys().for_each(|id| provider.take(id)));
             ask(&town.world);
         }),
         ("delete the Secret", |town| town.world.edit_at("Secret", None)),
@@ -269,6 +145,8 @@ fn changes<P: Place>() -> Vec<(&'static str, Change<P>)> {
         ("delete", |town| town.world.delete()),
         ("rotate", |town| town.world.annotate(annotations::ROTATE, json!("1"))),
         ("rename", |town| town.world.edit(json!({"spec": {"clientName": "Renamed"}}))),
+        ("delete in the overlap", |town| town.world.delete()),
+        ("end the overlap", |_| {}),
     ];
     if P::UPDATES {
         changes.push(("drift", |town| {
@@ -280,14 +158,23 @@ fn changes<P: Place>() -> Vec<(&'static str, Change<P>)> {
     changes
 }
 
-async fn after<P: Place>(name: &str, change: Change<P>) -> Town<P> {
+async fn after<P: Priced>(name: &str, change: Change<P>) -> Town<P> {
     let spec = json!({"replacementPolicy": "WhenNeeded", "rotation": {}});
     let town = if name == "create" { Town::new(&spec) } else { Town::ready(&spec).await };
+    if name.ends_with("the overlap") {
+        // Where nothing can be changed this is a new client, too.
+        town.world.edit(json!({"spec": {"clientName": "Rotated"}}));
+        town.world.annotate(annotations::ROTATE, json!("1"));
+        town.world.settle().await;
+    }
+    if name == "end the overlap" {
+        tokio::time::advance(OVERLAP).await;
+    }
     change(&town);
     town
 }
 
-async fn every_fault_heals<P: Place>() {
+async fn every_fault_heals<P: Priced>() {
     let faults = [
         Fault::CrashBefore,
         Fault::CrashAfter,
@@ -337,7 +224,64 @@ async fn every_fault_at_every_call_heals_at_meteroid() {
     every_fault_heals::<meteroid::Meteroid>().await;
 }
 
-async fn costs<P: Place>() {
+/// Another operator sleeps in a pass, and its request goes out when all has been done without it.
+async fn sleepers_do_no_harm<P: Priced>() {
+    let meanwhiles: [(&str, Change<P>); 3] = [
+        ("nothing", |_| {}),
+        ("delete", |town| town.world.delete()),
+        ("rotate", |town| town.world.annotate(annotations::ROTATE, json!("2"))),
+    ];
+    // In these something is made or removed there.
+    let matters = ["create", "lose", "delete", "rotate", "rename"];
+    let mut failures = Vec::new();
+    for (name, change) in changes::<P>().into_iter().filter(|(name, _)| matters.contains(name)) {
+        for (then, meanwhile) in meanwhiles {
+            for call in 0.. {
+                let town = after::<P>(name, change).await;
+                let world = &town.world;
+                world.restart(1);
+                world.fault_at(1, call, Fault::Held);
+                let Some(asleep) = world.hold(1, world.object().unwrap()).await else { break };
+                tokio::time::advance(SETTLE * 2).await;
+                if world.object().is_some() {
+                    meanwhile(&town);
+                }
+                let others = world.work(8).await;
+                world.round().await;
+                world.state().log.clear();
+                world.release();
+                asleep.await;
+                let awake = world.state().log.clone();
+                let what =
+                    format!("{name}: asleep at call {call}; {then}; meanwhile {others:?}; awake {awake:?}");
+                failures.extend(town.comes_to_rest(&what).await.err());
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_cal_com() {
+    sleepers_do_no_harm::<cal_com::CalCom>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_telnyx() {
+    sleepers_do_no_harm::<telnyx::Telnyx>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_teable() {
+    sleepers_do_no_harm::<teable::Teable>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_meteroid() {
+    sleepers_do_no_harm::<meteroid::Meteroid>().await;
+}
+
+async fn costs<P: Priced>() {
     let town = Town::<P>::new(&json!({}));
     town.world.round().await;
     town.fake.forget_calls();
@@ -365,4 +309,24 @@ async fn a_new_client_is_ready_after_one_pass_at_the_documented_cost() {
     costs::<telnyx::Telnyx>().await;
     costs::<teable::Teable>().await;
     costs::<meteroid::Meteroid>().await;
+}
+
+/// One drift that a look finds, and what was told of it.
+async fn tells_of_a_repair<P: Priced>() {
+    let town = Town::<P>::ready(&json!({})).await;
+    let repairs = || town.world.seen().1.iter().filter(|event| event.starts_with("DriftRepaired: ")).count();
+    assert_eq!(repairs(), 0, "{}: to take a pending mark off is no repair", P::NAME);
+    let id = town.id().unwrap();
+    town.fake.at(|provider| provider.rename(&id, "Somebody else's"));
+    ask(&town.world);
+    town.world.settle().await;
+    town.at_rest("repaired");
+    assert_eq!(repairs(), 1, "{}", P::NAME);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_is_told_of_once_wherever_the_mark_stands() {
+    tells_of_a_repair::<cal_com::CalCom>().await;
+    tells_of_a_repair::<telnyx::Telnyx>().await;
+    tells_of_a_repair::<teable::Teable>().await;
 }

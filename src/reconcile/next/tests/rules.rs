@@ -4,14 +4,14 @@ use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::given::*;
+use super::{given::*, listing};
 use crate::{
     api::{Condition, ConditionStatus, DeletionPolicy, OAuthClientStatus, UnknownOutcome, annotations},
     reconcile::{
-        facts::{Asked, Facts},
-        intent::{Intent, Suspect},
+        facts::{Asked, Facts, Search},
+        intent::{Intent, Named, Suspect},
         next::{Effect, Step, next},
-        record::Released,
+        record::{Place, Previous, Released},
         secret::{self, Found},
     },
     registry::{Error, Field, Kind, Support},
@@ -19,11 +19,13 @@ use crate::{
 use std::time::Duration;
 
 /// A step in a few words.
-fn brief(step: &Step) -> String {
+pub(super) fn brief(step: &Step) -> String {
     let announced = |intent: &Intent| {
         let replaces = intent.replaces.iter().map(|nonce| format!(", replaces {nonce}"));
         let suspects = intent.suspects.iter().map(|suspect| format!(", suspects {}", suspect.nonce));
-        let more: String = replaces.chain(suspects).collect();
+        let secret_for = intent.secret_for.iter().map(|named| format!(", a secret for {}", named.client_id));
+        let retires = intent.retires.iter().map(|id| format!(", retires {id}"));
+        let more: String = replaces.chain(suspects).chain(secret_for).chain(retires).collect();
         format!("announce {} as attempt {}{more}", intent.nonce, intent.attempt)
     };
     let spec_names =
@@ -48,22 +50,25 @@ fn brief(step: &Step) -> String {
             }
             Effect::Update { reset, .. } if reset.is_empty() => "update".into(),
             Effect::Update { reset, .. } => format!("update, reset {}", spec_names(reset)),
+            Effect::IssueSecret(client) => format!("issue a secret for {}", client.client_id),
+            Effect::Recover(client) => format!("recover {}", client.client_id),
+            Effect::Retire(old) => format!("retire {}", old.client.client_id),
             Effect::DeregisterStray(client) => format!("deregister stray {}", client.client_id),
             other => format!("{other:?}"),
         },
     }
 }
 
-type Row = (&'static str, Facts, &'static str);
+pub(super) type Row = (&'static str, Facts, &'static str);
 
-fn hold(rows: Vec<Row>) {
+pub(super) fn hold(rows: Vec<Row>) {
     for (reason, facts, expected) in rows {
         assert_eq!(brief(&next(&facts)), expected, "{reason}");
     }
 }
 
 /// The same with the status that an earlier pass has left.
-fn told(facts: Facts, reason: &str, client_id: Option<&str>) -> Facts {
+pub(super) fn told(facts: Facts, reason: &str, client_id: Option<&str>) -> Facts {
     let ready = Condition {
         type_: "Ready".into(),
         status: ConditionStatus::Unknown,
@@ -79,14 +84,14 @@ fn told(facts: Facts, reason: &str, client_id: Option<&str>) -> Facts {
     })
 }
 
-fn announced(facts: Facts) -> Facts {
+pub(super) fn announced(facts: Facts) -> Facts {
     facts.attempted(1, 0).but(|facts| {
         facts.progress.prepared = true;
         facts.progress.announced = true;
     })
 }
 
-fn prepared(facts: Facts) -> Facts {
+pub(super) fn prepared(facts: Facts) -> Facts {
     facts.but(|facts| facts.progress.prepared = true)
 }
 
@@ -108,6 +113,11 @@ fn a_registration_is_prepared_announced_and_sent() {
         ("first it must be possible to send it", new_client(), "Prepare"),
         ("then it is written onto the object", prepared(new_client()), "announce fresh as attempt 1"),
         ("then it is sent", announced(new_client()), "register oauth-operator/ns/app/uid-1/nonce-1"),
+        (
+            "credentials without which nothing can be asked are looked for soon: no Secret is watched",
+            new_client().but(|facts| facts.registry = Err(why("CredentialsNotFound"))),
+            "wait 30s, CredentialsNotFound",
+        ),
         (
             "a token that is missing is waited for",
             prepared(new_client()).but(|facts| facts.known().not_ready = Some(why("CredentialsNotFound"))),
@@ -360,6 +370,11 @@ fn a_living_object_is_left_alone_for_a_reason() {
             "wait 600s, RegistryNotFound",
         ),
         (
+            "a registry without credentials: nobody watches Secrets",
+            new_client().but(|facts| facts.registry = Err(why("CredentialsNotFound"))),
+            "wait 30s, CredentialsNotFound",
+        ),
+        (
             "another registry",
             ready().but(|facts| facts.known().origin = "https://b.example".into()),
             "refuse, RegistryChanged",
@@ -426,6 +441,12 @@ fn nothing_is_dropped_in_silence() {
             new_client().but(|facts| facts.known().capabilities.required = vec![Field::ClientName]),
             "Prepare",
         ),
+        (
+            "a rotation where each client has a token of its own",
+            new_client().spec(json!({"replacementPolicy": "WhenNeeded", "rotation": {"every": "1h"}})),
+            "refuse, Unsupported",
+        ),
+        ("an overlap alone", new_client().spec(json!({"rotation": {"overlap": "1h"}})), "Prepare"),
     ]);
 }
 
@@ -807,7 +828,7 @@ fn who_loses_a_race_learns_from_the_record_that_stands() {
 
 /// Dice that any facts at all come from.
 fn dice() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(0..24_u8, 24)
+    prop::collection::vec(0..24_u8, 48)
 }
 
 /// All zeros is a new client.
@@ -878,6 +899,9 @@ fn thrown(dice: &[u8]) -> Facts {
         5 => facts.known().reads = false,
         _ => {}
     }
+    if facts.registry.is_ok() {
+        facts = at_a_registry_that_lists(facts, &mut throw);
+    }
     facts.look_due = throw(2) == 1;
     // What was announced in this pass and refused is remembered until its end.
     let open = facts.intent.as_ref().is_some_and(|intent| intent.refused.is_none());
@@ -894,8 +918,61 @@ fn thrown(dice: &[u8]) -> Facts {
         1 => facts.in_hand("id-2", Asked::Register),
         2 if facts.record().is_some() => facts.in_hand("id-1", Asked::Update),
         3 if facts.record().is_some() => facts.in_hand("id-1", Asked::Look),
+        4 if facts.record().is_some() => facts.in_hand("id-1", Asked::IssueSecret),
         _ => facts,
     }
+}
+
+/// The same where clients can be listed, or not.
+fn at_a_registry_that_lists(facts: Facts, throw: &mut impl FnMut(u8) -> u8) -> Facts {
+    let broken = facts.record.is_err();
+    let mut facts = match throw(8) {
+        1 if !broken => listing::showing(facts),
+        2 if !broken => listing::overlapping(facts),
+        3 if !broken => listing::replacing(facts),
+        4 if !broken => listing::recreating(facts),
+        _ => return facts,
+    };
+    match throw(6) {
+        1 => facts.known().proven = false,
+        2 => facts = listing::accepted(facts).but(|facts| facts.known().proven = false),
+        3 => facts = facts.note(annotations::ROTATE, "now"),
+        4 => facts = facts.spec(json!({"replacementPolicy": "WhenNeeded"})).note(annotations::ROTATE, "now"),
+        _ => {}
+    }
+    if let Ok(Some(record)) = &mut facts.record {
+        match throw(8) {
+            1 => record.state.previous = Some(Previous { id: "s-0".into(), until: ago(60) }),
+            2 => record.state.revoking = vec!["s-0".into()],
+            3 => record.state.retiring = vec![listing::old("id-0", -60)],
+            4 => record.state.retiring = vec![listing::old("id-0", 60)],
+            5 => record.place = Place::WithSecret,
+            6 => record.state.stray_secrets = true,
+            _ => {}
+        }
+    }
+    let open = facts.unresolved().is_some();
+    facts.progress.surveyed = throw(2) == 1;
+    match throw(6) {
+        1 if open => facts.progress.searched = Some(Search::Nothing),
+        2 if open => {
+            facts.progress.searched = Some(Search::Found);
+            facts.progress.adopting = Some(another("id-1"));
+        }
+        3 if open && facts.record().is_some() => {
+            let named = facts.record().map(|record| Named::of(&record.client));
+            facts.intent.as_mut().unwrap().secret_for = named;
+        }
+        4 => facts.progress.missing = Some(why("ClientMissing")),
+        _ => {}
+    }
+    facts
+}
+
+/// Whether a request now would reach the account that our clients are in, as far as anybody knows.
+fn opens_our_account(facts: &Facts) -> bool {
+    let Ok(known) = &facts.registry else { return true };
+    known.proven || known.is_accepted() || !known.capabilities.lists()
 }
 
 proptest! {
@@ -920,10 +997,12 @@ proptest! {
             Step::Do(Effect::Announce(new)) => {
                 prop_assert!(facts.progress.prepared && !hands_off);
                 prop_assert_eq!(&new.nonce, "fresh");
-                prop_assert!(new.refused.is_none() && new.attempt <= 3);
+                let lists = facts.registry.as_ref().is_ok_and(|known| known.capabilities.lists());
+                prop_assert!(new.refused.is_none() && (lists || new.attempt <= 3));
+                prop_assert!(opens_our_account(&facts), "nothing is made in another account");
                 let looked_after = |old: &Intent| facts.annotation(annotations::RESUME) == Some(&old.nonce);
                 let open = intent.filter(|old| old.refused.is_none() && !looked_after(old));
-                if let Some(old) = open.filter(|_| facts.record().is_none()) {
+                if let Some(old) = open.filter(|_| facts.record().is_none() && !lists) {
                     prop_assert!(new.suspects.iter().any(|suspect| suspect.nonce == old.nonce), "nobody is forgotten");
                 }
                 if let Some(record) = facts.record() {
@@ -931,16 +1010,40 @@ proptest! {
                 }
             }
             Step::Do(Effect::Store(record)) => {
-                prop_assert_eq!(record.version.as_ref(), facts.record().and_then(|old| old.version.as_ref()));
+                let in_place = facts.record().is_none_or(|old| old.place == record.place);
+                let shows = facts.registry.as_ref().is_ok_and(|known| known.capabilities.shows_secrets);
+                if in_place && (facts.record().is_some() || !shows) {
+                    prop_assert_eq!(record.version.as_ref(), facts.record().and_then(|old| old.version.as_ref()));
+                }
+                prop_assert!(record.state.retiring.is_empty() || record.place == Place::Apart || in_place);
                 prop_assert_eq!(&record.owner.uid, "uid-1");
             }
             Step::Do(Effect::Prepare | Effect::Look | Effect::Update { .. } | Effect::AddFinalizer) => {
                 prop_assert!(!hands_off, "not {}", shown);
             }
-            Step::Do(Effect::Search | Effect::Survey | Effect::Recover(_) | Effect::IssueSecret(_) | Effect::RevokeSecret(_) | Effect::Retire(_)) => {
-                prop_assert!(!hands_off, "not {}", shown);
+            Step::Do(Effect::Search) => prop_assert!(!hands_off && facts.unresolved().is_some()),
+            Step::Do(Effect::Survey) => prop_assert!(!opens_our_account(&facts) && !facts.progress.surveyed),
+            Step::Do(Effect::Recover(_)) => prop_assert!(!hands_off && facts.record().is_none()),
+            Step::Do(Effect::IssueSecret(client)) => {
+                let intent = intent.unwrap();
+                prop_assert!(!hands_off && facts.progress.announced && intent.refused.is_none());
+                prop_assert_eq!(&intent.secret_for, &Some(Named::of(client)), "announced for this very client");
             }
-            Step::Do(Effect::DeregisterMarked | Effect::Deregister | Effect::Release(_) | Effect::DeleteRecord | Effect::RemoveFinalizer) => {
+            Step::Do(Effect::RevokeSecret(id)) => {
+                let record = facts.record().unwrap();
+                prop_assert!(!hands_off && opens_our_account(&facts) && facts.unresolved().is_none());
+                prop_assert!(record.state.revoking.contains(id) && record.client.secret_id.as_ref() != Some(id));
+            }
+            Step::Do(Effect::Retire(old)) => {
+                let record = facts.record().unwrap();
+                prop_assert!(!hands_off && opens_our_account(&facts) && facts.unresolved().is_none());
+                prop_assert!(record.state.retiring.contains(old) && old.until <= facts.now);
+                prop_assert_ne!(&old.client.client_id, &record.client.client_id);
+            }
+            Step::Do(Effect::DeregisterMarked | Effect::Deregister) => {
+                prop_assert!(facts.deleting() && opens_our_account(&facts), "not {}", shown);
+            }
+            Step::Do(Effect::Release(_) | Effect::DeleteRecord | Effect::RemoveFinalizer) => {
                 prop_assert!(facts.deleting(), "not {}", shown);
             }
             Step::Do(Effect::Publish) => prop_assert!(facts.record().is_some() && !matches!(facts.secret, Found::Foreign)),

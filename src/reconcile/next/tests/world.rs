@@ -476,6 +476,22 @@ impl World {
         }
     }
 
+    /// The record as the user's Secret would keep it.
+    pub(super) fn record_text(&self) -> String {
+        let secret = self.state().objects[SECRET].clone();
+        let kept = secret["metadata"]["annotations"][annotations::RECORD].as_str().map(str::to_owned);
+        kept.unwrap_or_else(|| self.record().unwrap().to_annotation("client_secret").unwrap())
+    }
+
+    /// Another object, which no watch has shown yet.
+    pub(super) fn put_other_object(&self, uid: &str) {
+        let mut state = self.state();
+        let mut object = state.objects[OBJECT].clone();
+        object["metadata"] = json!({"name": "other", "namespace": "till", "uid": uid, "generation": 1});
+        object.as_object_mut().unwrap().remove("status");
+        state.put("/apis/oauth-operator.io/v1alpha1/namespaces/till/oauthclients/other", object);
+    }
+
     /// People change the registry object. Only a restart of the operator reads it again here.
     pub(super) fn edit_registry(&self, patch: Value) {
         merge(&mut self.registry.lock().unwrap(), &patch);
@@ -702,11 +718,10 @@ impl State {
             return (201, body);
         }
         if *method == Method::GET && (path.ends_with("/secrets") || path.ends_with("/oauthclients")) {
-            let items: Vec<&Value> = self
-                .objects
-                .range(format!("{path}/")..)
-                .map_while(|(at, object)| at.starts_with(path).then_some(object))
-                .collect();
+            let (group, kind) = path.rsplit_once('/').unwrap();
+            let listed = |at: &str| at.starts_with(group) && at.rsplit('/').nth(1) == Some(kind);
+            let items: Vec<&Value> =
+                self.objects.iter().filter(|(at, _)| listed(at)).map(|(_, object)| object).collect();
             return (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}));
         }
         let (target, is_status) = path.strip_suffix("/status").map_or((path, false), |target| (target, true));

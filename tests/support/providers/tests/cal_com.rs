@@ -3,9 +3,11 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::advance;
 
-use super::super::Fake;
-use super::super::cal_com::{CalCom, KEY, ORGANIZATION, Organization, PERMISSIONS, Role, mask, permitted};
 use super::{Answer, ask, ask_with};
+use crate::providers::Fake;
+use crate::providers::cal_com::{
+    CalCom, KEY, ORGANIZATION, Organization, PERMISSIONS, Role, mask, permitted,
+};
 
 const CLIENTS: &str = "/v2/oauth-clients";
 const MEMBER: &str = "cal_CANARY-member";

@@ -2,9 +2,9 @@
 
 use http::StatusCode;
 
-use super::super::Reply;
-use super::super::contract::{Contract, decoded};
 use super::{headers, request};
+use crate::providers::Reply;
+use crate::providers::contract::{Contract, decoded};
 
 const DOCUMENT: &str = r##"
 openapi: 3.1.0

@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
-use super::super::cal_com::{CalCom, KEY};
-use super::super::contract::Contract;
-use super::super::meteroid::Meteroid;
-use super::super::teable::Teable;
-use super::super::telnyx::Telnyx;
-use super::super::{Fake, Fault, Provider, Reply, Request};
 use super::{ask, headers, request};
+use crate::providers::cal_com::{CalCom, KEY};
+use crate::providers::contract::Contract;
+use crate::providers::meteroid::Meteroid;
+use crate::providers::teable::Teable;
+use crate::providers::telnyx::Telnyx;
+use crate::providers::{Fake, Fault, Provider, Reply, Request};
 
 const LIST: &str = "GET /v2/oauth-clients";
 

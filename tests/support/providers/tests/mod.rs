@@ -3,13 +3,15 @@
 mod cal_com;
 mod contract;
 mod fake;
+mod meteroid;
 mod server;
+mod teable;
 mod telnyx;
 
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::Value;
 
-use super::{Fake, Provider, Request};
+use crate::providers::{Fake, Provider, Request};
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {
     let field = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());

@@ -6,9 +6,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::cal_com::{CalCom, KEY};
-use super::super::server::{Served, serve};
-use super::super::{Fake, Fault};
+use crate::providers::cal_com::{CalCom, KEY};
+use crate::providers::server::{Served, serve};
+use crate::providers::{Fake, Fault};
 
 const LIST: &str = "GET /v2/oauth-clients";
 

@@ -4,9 +4,9 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
-use super::super::Fake;
-use super::super::telnyx::{Collection, KEY, LaterSecret, ORGANIZATION, Omitted, RetryHint, Telnyx};
 use super::{Answer, ask, request};
+use crate::providers::Fake;
+use crate::providers::telnyx::{Collection, KEY, LaterSecret, ORGANIZATION, Omitted, RetryHint, Telnyx};
 
 const CLIENTS: &str = "/v2/oauth/clients";
 const UNKNOWN: &str = "7e1c0a1e-0000-4000-8000-ffffffffffff";
