@@ -6,9 +6,11 @@
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Only a KUBECONFIG given here counts. The one in your environment may be production's.
-demo: ## Show a client's whole life; KUBECONFIG=FILE: in that cluster instead of one of its own
-	@hack/demo $(if $(filter command,$(firstword $(origin KUBECONFIG))),--kubeconfig '$(KUBECONFIG)')
+# Only what is given here counts. The KUBECONFIG in your environment may be production's.
+given = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
+
+demo: ## Show a client's whole life; KUBECONFIG=FILE: in that cluster; REGISTRY=calcom|telnyx|teable|meteroid: at its fake
+	@hack/demo $(call given,KUBECONFIG,--kubeconfig) $(call given,REGISTRY,--registry)
 
 test: ## Check all that a change has to pass; ARGS='--test promises NAME': only those tests
 	@hack/test $(ARGS)
@@ -16,7 +18,7 @@ test: ## Check all that a change has to pass; ARGS='--test promises NAME': only 
 lint: ## Check format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/test hack/prerequisites .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/prerequisites .ci/run; \
 	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
 
 generate: ## Write crds/ anew from src/api/
