@@ -163,7 +163,7 @@ async fn visit(
     let account = inventory.account_id.clone();
     let clients = look::clients_of(context, &object.key);
     let named: Vec<&str> = clients.iter().filter_map(|client| look::named(client)).collect();
-    if named.iter().any(|id| inventory.get(id).is_some()) {
+    if look::shows_ours(context, &object.key, &inventory) {
         session.learned().proven.clone_from(&known.credentials);
     }
     let proven = named.is_empty() || session.learned().proven == known.credentials || known.is_accepted();

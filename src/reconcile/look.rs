@@ -124,14 +124,26 @@ async fn inventory(
     let inventory = session.inventory(driver(pass)?, since).await?;
     if let Ok(known) = &mut pass.facts.registry {
         known.account_id = inventory.account_id.clone().or(known.account_id.take());
-        let shows = |client: &Arc<OAuthClient>| named(client).is_some_and(|id| inventory.get(id).is_some());
+        let proven = session.learned().proven == known.credentials;
         let of_record =
             pass.facts.record().is_some_and(|record| inventory.get(&record.client.client_id).is_some());
-        if of_record || clients_of(context, &key_of(&pass.facts)).iter().any(shows) {
+        if !proven && (of_record || shows_ours(context, &key_of(&pass.facts), &inventory)) {
             prove(pass);
         }
     }
     Ok(inventory)
+}
+
+/// Whether an inventory shows a client that an object of this registry names, or that bears the object's mark: of a new one whose
+/// operator died, nothing else tells.
+pub fn shows_ours(context: &Context, key: &SessionKey, inventory: &Inventory) -> bool {
+    let clients = clients_of(context, key);
+    let is_marked = |client: &Arc<OAuthClient>| {
+        let uid = client.metadata.uid.as_deref().unwrap_or_default();
+        inventory.marked().any(|(_, mark)| mark.is_of_object(&context.installation, uid))
+    };
+    clients.iter().any(|client| named(client).is_some_and(|id| inventory.get(id).is_some()))
+        || clients.iter().any(is_marked)
 }
 
 /// Finds out whether the credentials open the account in which our clients are.

@@ -20,7 +20,8 @@ const LAG: Duration = Duration::from_secs(3);
 
 /// What becomes of an attempt of that age of which nobody saw the end.
 pub(super) fn resolve(facts: &Facts, known: &Known, intent: &Intent, age: Duration) -> Option<Step> {
-    if facts.progress.gone || facts.progress.missing.is_some() {
+    // Without a record it was the client before that is gone; the attempt may have made another.
+    if facts.record().is_some() && (facts.progress.gone || facts.progress.missing.is_some()) {
         return None;
     }
     // What nothing can fence waits until every older request must be over; so does a second registration.

@@ -330,3 +330,16 @@ async fn a_repair_is_told_of_once_wherever_the_mark_stands() {
     tells_of_a_repair::<telnyx::Telnyx>().await;
     tells_of_a_repair::<teable::Teable>().await;
 }
+
+/// The only client is gone, and whoever replaced it died before status named the new one.
+#[tokio::test(start_paused = true)]
+async fn a_client_of_which_only_its_mark_tells_proves_the_account_and_is_taken_over() {
+    let town = Town::<cal_com::CalCom>::ready(&json!({})).await;
+    let old = town.id().unwrap();
+    town.fake.at(|provider| provider.take(&old));
+    ask(&town.world);
+    town.world.fault_on("update Secret", Fault::CrashAfter);
+    town.comes_to_rest("after the crash").await.unwrap();
+    assert_eq!(town.world.faults_left(), 0, "it died at the commit");
+    assert_eq!(town.fake.count("POST /v2/oauth-clients"), 2, "the new one was found, not made again");
+}
