@@ -7,8 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -19,8 +18,8 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     api::{
-        ClusterOAuthRegistry, Condition, ConditionStatus, OAuthClient, OAuthRegistry, RegistryKind,
-        RegistryStatus, annotations, conditions,
+        ClusterOAuthRegistry, ConditionStatus, OAuthClient, OAuthRegistry, RegistryKind, RegistryStatus,
+        annotations, conditions,
     },
     reconcile::{
         Context, PassError, call,
@@ -29,6 +28,7 @@ use crate::{
         intent::Intent,
         look, next,
         record::{self, Record},
+        status::condition,
     },
     registry::{Client, Error, Registry, SessionKey, ShownMark},
 };
@@ -325,19 +325,14 @@ fn judged(
         conditions: old.conditions.clone(),
     };
     let status = if why.is_none() { ConditionStatus::True } else { ConditionStatus::False };
-    let Why { reason, message } = why.unwrap_or(&ready).clone();
-    let now = context.clock.now();
-    conditions::set(
-        &mut new.conditions,
-        Condition {
-            type_: conditions::READY.into(),
-            status,
-            observed_generation: Some(object.generation),
-            last_transition_time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
-            reason,
-            message,
-        },
+    let ready = condition(
+        conditions::READY,
+        status,
+        why.unwrap_or(&ready),
+        Some(object.generation),
+        context.clock.now(),
     );
+    conditions::set(&mut new.conditions, ready);
     new
 }
 
@@ -384,6 +379,7 @@ mod tests {
             record::Retiring,
         },
     };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn full(nonce: &str) -> ShownMark {
         ShownMark::Full { installation: "installation".into(), uid: "uid-1".into(), nonce: nonce.into() }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -12,6 +11,7 @@ use crate::support::{
         place::Place,
         server::{Served, serve},
     },
+    site::{extend, today},
 };
 
 /// The shortest drift interval that the API allows.
@@ -27,10 +27,9 @@ pub struct StandIn<P> {
 
 impl<P: Place> StandIn<P> {
     /// Starts one.
-    #[expect(clippy::disallowed_methods, reason = "its clock is that of the binary: the machine's")]
     pub async fn start() -> Self {
         let fake = Fake::new(P::fresh());
-        fake.at(|provider| provider.set_time(Timestamp::now()));
+        fake.at(|provider| provider.set_time(today()));
         let served = serve(fake.clone()).await;
         Self { fake, served }
     }
@@ -50,7 +49,7 @@ impl<P: Place> StandIn<P> {
 /// A registry object for what stands in at this URL.
 pub fn registry<P: Place>(url: &str) -> Value {
     let mut spec = json!({"insecureHttp": true, "driftInterval": "10s", "timeout": "2s"});
-    extend(&mut spec, P::registry(url, P::SLUG));
+    extend(&mut spec, &P::registry(url, P::SLUG));
     json!({
         "apiVersion": "oauth-operator.io/v1alpha1",
         "kind": "OAuthRegistry",
@@ -66,7 +65,7 @@ pub fn client<P: Place>(name: &str) -> Value {
         "clientName": "Booking portal",
         "redirectUris": ["https://app.example.com/callback"],
     });
-    extend(&mut spec, P::spec());
+    extend(&mut spec, &P::spec());
     json!({
         "apiVersion": "oauth-operator.io/v1alpha1",
         "kind": "OAuthClient",
@@ -78,10 +77,4 @@ pub fn client<P: Place>(name: &str) -> Value {
 /// Names of clients: `app-0`, `app-1` …
 pub fn names(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("app-{number}"))
-}
-
-fn extend(spec: &mut Value, members: Value) {
-    if let (Value::Object(spec), Value::Object(members)) = (spec, members) {
-        spec.extend(members);
-    }
 }

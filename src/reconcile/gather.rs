@@ -40,6 +40,15 @@ pub struct Pass {
     pub session: Option<Arc<Session>>,
 }
 
+impl Pass {
+    /// The registry, for an effect that only a usable one brings about.
+    pub fn driver(&self) -> Result<&dyn Registry, PassError> {
+        self.driver
+            .as_deref()
+            .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
+    }
+}
+
 /// Reads everything that a pass is decided from. `client` was read before; [`hangs_together`] reads it again.
 pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, PassError> {
     let uid = client.metadata.uid.clone().unwrap_or_default();
@@ -178,7 +187,7 @@ impl Described {
 
 async fn find_registry(context: &Context, client: &OAuthClient) -> Result<Result<Usable, Why>, PassError> {
     let reference = &client.spec.registry_ref;
-    let key = session_key(reference, &client.namespace().unwrap_or_default());
+    let key = key_of(client);
     let described = match reference.kind {
         RegistryKind::OAuthRegistry => namespaced(context, &key),
         RegistryKind::ClusterOAuthRegistry => cluster(context, client, &key).await?,
@@ -242,8 +251,12 @@ pub fn drift_interval(connection: &RegistryConnection) -> Duration {
     given.unwrap_or(DEFAULT_DRIFT_INTERVAL)
 }
 
-/// The key of the session of a referenced registry.
-pub fn session_key(reference: &RegistryRef, namespace: &str) -> SessionKey {
+/// The key of the session of the registry that an object refers to.
+pub fn key_of(client: &OAuthClient) -> SessionKey {
+    session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default())
+}
+
+fn session_key(reference: &RegistryRef, namespace: &str) -> SessionKey {
     let namespace = match reference.kind {
         RegistryKind::OAuthRegistry => namespace,
         RegistryKind::ClusterOAuthRegistry => "",

@@ -7,19 +7,19 @@ use std::{
     time::Duration,
 };
 
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::runtime::reflector::Store;
 use tokio::time::Instant;
 
 use super::{
     Context, PassError,
     facts::{Asked, Facts, InHand, Known, Search, Why, fingerprint},
-    gather::{Pass, session_key},
+    gather::{Pass, key_of},
     next::account_unknown,
     record::Record,
 };
 use crate::{
     api::{OAuthClient, annotations, conditions},
-    registry::{Adoption, Client, Error, Inventory, Kind, Registry, SessionKey},
+    registry::{Adoption, Client, Error, Inventory, Kind, SessionKey},
 };
 
 /// Where a list does not show everything, each client is read on its own at every so many inventories.
@@ -58,17 +58,9 @@ impl Misses {
     }
 }
 
-fn driver(pass: &Pass) -> Result<&dyn Registry, PassError> {
-    pass.driver
-        .as_deref()
-        .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
-}
-
 /// The objects whose clients should be at a registry, as watched.
 pub fn clients_of(context: &Context, key: &SessionKey) -> Vec<Arc<OAuthClient>> {
-    let of_it = |client: &Arc<OAuthClient>| {
-        session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default()) == *key
-    };
+    let of_it = |client: &Arc<OAuthClient>| key_of(client) == *key;
     context.clients.iter().flat_map(Store::state).filter(of_it).collect()
 }
 
@@ -78,10 +70,6 @@ pub fn named(client: &OAuthClient) -> Option<&str> {
     let ready = conditions::find(&status.conditions, conditions::READY);
     let gone = ready.is_some_and(|ready| ready.reason == "ClientGone");
     status.client_id.as_deref().filter(|_| !gone)
-}
-
-fn key_of(facts: &Facts) -> SessionKey {
-    session_key(&facts.client.spec.registry_ref, &facts.client.namespace().unwrap_or_default())
 }
 
 /// Credentials are believed to open the right account if they registered this client, if there is none that they could lack, or
@@ -96,7 +84,7 @@ pub fn believe(context: &Context, pass: &mut Pass) {
         prove(pass);
         return;
     }
-    let key = key_of(&pass.facts);
+    let key = key_of(&pass.facts.client);
     let none = pass.facts.record().is_none()
         && clients_of(context, &key).iter().all(|client| named(client).is_none());
     if let Ok(known) = &mut pass.facts.registry {
@@ -121,13 +109,13 @@ async fn inventory(
 ) -> Result<Arc<Inventory>, PassError> {
     let session =
         pass.session.clone().ok_or_else(|| PassError::Internal("a registry without a session".into()))?;
-    let inventory = session.inventory(driver(pass)?, since).await?;
+    let inventory = session.inventory(pass.driver()?, since).await?;
     if let Ok(known) = &mut pass.facts.registry {
         known.account_id = inventory.account_id.clone().or(known.account_id.take());
         let proven = session.learned().proven == known.credentials;
         let of_record =
             pass.facts.record().is_some_and(|record| inventory.get(&record.client.client_id).is_some());
-        if !proven && (of_record || shows_ours(context, &key_of(&pass.facts), &inventory)) {
+        if !proven && (of_record || shows_ours(context, &key_of(&pass.facts.client), &inventory)) {
             prove(pass);
         }
     }
@@ -199,7 +187,7 @@ pub async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
 }
 
 async fn observe(pass: &Pass, client: &Client) -> Result<Option<Client>, PassError> {
-    Ok(driver(pass)?.observe(client).await?)
+    Ok(pass.driver()?.observe(client).await?)
 }
 
 /// Credentials that may not read a client, did not register it and whose list lacks it open another account. Anything else is a
@@ -261,7 +249,7 @@ fn saw(pass: &mut Pass, context: &Context, known: &Client, seen: Client) {
 async fn missing(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
     let Ok(known) = &pass.facts.registry else { return Ok(()) };
-    let key = key_of(&pass.facts);
+    let key = key_of(&pass.facts.client);
     let again = context.misses.again(pass.facts.uid());
     let shown = pass.session.as_ref().and_then(|session| session.learned().proven.clone());
     if shown != known.credentials && known.is_accepted() {

@@ -26,7 +26,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api,
     runtime::{controller::Action, events::Recorder, reflector::Store},
 };
 use thiserror::Error;
@@ -242,7 +242,7 @@ pub(crate) async fn call<T>(
 /// One pass over one client. Never an error: what failed is in status, logs and metrics, and the delay is in the action.
 pub async fn reconcile(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
     context.registries.wait_until_listed().await;
-    let key = gather::session_key(&client.spec.registry_ref, &client.namespace().unwrap_or_default());
+    let key = gather::key_of(&client);
     let Some(_permit) = context.lanes.enter(key).await else { return Action::await_change() };
     // A pass is large; ten thousand may wait.
     Box::pin(begin(client, context)).await

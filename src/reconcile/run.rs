@@ -58,18 +58,12 @@ pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(
     }
 }
 
-fn driver(pass: &Pass) -> Result<&dyn Registry, PassError> {
-    pass.driver
-        .as_deref()
-        .ok_or_else(|| PassError::Internal("a rule asked for a registry that is not there".into()))
-}
-
 fn record_of(facts: &Facts) -> Result<&Record, PassError> {
     facts.record().ok_or_else(|| PassError::Internal("a rule asked for a record that is not there".into()))
 }
 
 async fn prepare(pass: &mut Pass) -> Result<(), PassError> {
-    driver(pass)?.prepare().await?;
+    pass.driver()?.prepare().await?;
     pass.facts.progress.prepared = true;
     Ok(())
 }
@@ -183,7 +177,7 @@ async fn patch_metadata(
 }
 
 async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
-    let outcome = driver(pass)?.register(wanted).await;
+    let outcome = pass.driver()?.register(wanted).await;
     let capabilities =
         pass.facts.registry.as_ref().map(|known| known.capabilities.clone()).unwrap_or_default();
     let progress = &mut pass.facts.progress;
@@ -209,7 +203,7 @@ async fn register(pass: &mut Pass, wanted: &Wanted) -> Result<(), PassError> {
 }
 
 async fn issue_secret(pass: &mut Pass, client: Client) -> Result<(), PassError> {
-    let outcome = driver(pass)?.issue_secret(&client).await;
+    let outcome = pass.driver()?.issue_secret(&client).await;
     let of_record = pass.facts.record().is_some_and(|record| record.client.client_id == client.client_id);
     let progress = &mut pass.facts.progress;
     progress.adopting = None;
@@ -232,7 +226,7 @@ async fn issue_secret(pass: &mut Pass, client: Client) -> Result<(), PassError> 
 
 async fn revoke_secret(pass: &mut Pass, id: String) -> Result<(), PassError> {
     let client = record_of(&pass.facts)?.client.clone();
-    driver(pass)?.revoke_secret(&client, &id).await?;
+    pass.driver()?.revoke_secret(&client, &id).await?;
     pass.facts.progress.revoked.push(id);
     pass.facts
         .progress
@@ -241,7 +235,7 @@ async fn revoke_secret(pass: &mut Pass, id: String) -> Result<(), PassError> {
 }
 
 async fn retire(pass: &mut Pass, old: Retiring) -> Result<(), PassError> {
-    driver(pass)?.deregister(&old.client.client()).await?;
+    pass.driver()?.deregister(&old.client.client()).await?;
     let id = old.client.client_id;
     pass.facts.progress.note("Retired", format!("removed the earlier client {id}"));
     pass.facts.progress.retired.push(id);
@@ -291,7 +285,7 @@ async fn taken(pass: &mut Pass, place: Place, theirs: Secret) -> Result<(), Pass
     let in_vain = theirs.as_ref().ok().and_then(|theirs| issued_in_vain(&pass.facts, theirs));
     let goes_on = pass.facts.lose_the_race(theirs);
     if let Some((client, id)) = in_vain.filter(|_| !goes_on || pass.facts.progress.in_hand.is_none()) {
-        driver(pass)?.revoke_secret(&client, &id).await?;
+        pass.driver()?.revoke_secret(&client, &id).await?;
     }
     if goes_on { Ok(()) } else { Err(PassError::Stale) }
 }
@@ -492,7 +486,7 @@ async fn update(
     }
     let pending = base.mark.is_some() && !keeps_mark(&pass.facts);
     bear_mark(&pass.facts, &mut base);
-    let outcome = driver(pass)?.update(&base, wanted, reset).await;
+    let outcome = pass.driver()?.update(&base, wanted, reset).await;
     context.looks.changed(pass.facts.uid());
     let progress = &mut pass.facts.progress;
     match outcome {
@@ -554,7 +548,7 @@ async fn deregister(pass: &mut Pass, context: &Context) -> Result<(), PassError>
     } else {
         let named = pass.facts.client.status.as_ref().and_then(|status| status.client_id.clone());
         let client = Client::named(named.unwrap_or_default(), Management::Registry);
-        (client.client_id.clone(), driver(pass)?.deregister(&client).await)
+        (client.client_id.clone(), pass.driver()?.deregister(&client).await)
     };
     let progress = &mut pass.facts.progress;
     match outcome {
@@ -585,7 +579,7 @@ async fn deregister_marked(pass: &mut Pass, context: &Context) -> Result<(), Pas
     match look::marked(pass, context).await {
         Ok(clients) => {
             for client in clients {
-                driver(pass)?.deregister(&client).await?;
+                pass.driver()?.deregister(&client).await?;
             }
             pass.facts.progress.cleared = true;
         }
@@ -595,7 +589,7 @@ async fn deregister_marked(pass: &mut Pass, context: &Context) -> Result<(), Pas
 }
 
 async fn deregister_stray(pass: &mut Pass, client: &Client) -> Result<(), PassError> {
-    let outcome = driver(pass)?.deregister(client).await;
+    let outcome = pass.driver()?.deregister(client).await;
     pass.facts.progress.stray = None;
     if let Err(error) = outcome {
         // The intent stays as it is: nobody knows, and it will be counted as a suspect.

@@ -229,7 +229,8 @@ fn kstatus(end: &Step) -> (bool, bool) {
     }
 }
 
-fn condition(
+/// A condition as it is written: its time as exact as Kubernetes keeps it, its text bounded.
+pub fn condition(
     type_: &str,
     status: ConditionStatus,
     why: &Why,

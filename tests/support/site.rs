@@ -194,10 +194,11 @@ pub async fn assert_no_secret_anywhere(
 
 /// The day of the real binary.
 #[expect(clippy::disallowed_methods, reason = "that binary has no other clock")]
-fn today() -> jiff::Timestamp {
+pub fn today() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-fn extend(object: &mut Value, with: &Value) {
+/// Adds these members.
+pub fn extend(object: &mut Value, with: &Value) {
     object.as_object_mut().expect("an object").extend(with.as_object().cloned().unwrap_or_default());
 }
