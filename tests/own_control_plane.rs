@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// A control plane for one test.
-struct ControlPlane {
+pub struct ControlPlane {
     folder: TempDir,
 }
 
 impl ControlPlane {
-    async fn up() -> Self {
+    pub async fn up() -> Self {
         let plane = Self { folder: tempfile::tempdir().unwrap() };
         let up = Command::new(from_root("hack/controlplane/up"))
             .arg(plane.path())
@@ -32,7 +32,7 @@ impl ControlPlane {
         plane
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("controlplane")
     }
 }

@@ -20,6 +20,7 @@ mod lanes;
 mod lifecycle;
 mod manifests;
 mod misbehaving_registry;
+mod operations;
 mod own_control_plane;
 mod provider_cost;
 mod provider_secrets;

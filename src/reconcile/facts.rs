@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{OAuthClient, UnknownOutcome, annotations},
-    registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, Mark, metadata},
+    registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, Mark, Support, metadata},
 };
 
 /// What is known in a pass. The rules of [`mod@super::next`] read it; [`super::run`] adds what it learns.
@@ -302,7 +302,10 @@ impl Facts {
             }
         }
         let once_sent = state.applied.0.keys().chain(state.in_flight.iter().flat_map(|sent| sent.0.keys()));
-        difference.to_reset = once_sent.filter(|field| declared.get(**field).is_none()).copied().collect();
+        // A fixed value stays, whether it is declared or not.
+        let fixed = |field| matches!(known.capabilities.support(field), Support::Fixed(_));
+        let left = once_sent.filter(|field| declared.get(**field).is_none() && !fixed(**field));
+        difference.to_reset = left.copied().collect();
         difference.to_reset.sort();
         difference.to_reset.dedup();
         difference
@@ -439,3 +442,6 @@ pub fn refusal(error: &Error, question: String) -> Refusal {
         final_for: is_final.then_some(question),
     }
 }
+
+#[cfg(test)]
+mod tests;

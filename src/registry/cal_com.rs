@@ -139,6 +139,7 @@ impl Registry for CalCom {
         Capabilities {
             fields: MEMBERS.into_iter().map(|(field, _)| (field, support(field))).chain(fixed).collect(),
             required: REQUIRED.to_vec(),
+            defaults: MEMBERS.into_iter().map(|(field, _)| (field, vec![default(field)])).collect(),
             adoption: Adoption::AsShown,
             mark: MarkPlace::PendingName,
             rotation: Rotation::Recreate,

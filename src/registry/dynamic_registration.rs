@@ -351,7 +351,7 @@ impl Client {
 impl Registry for DynamicRegistration {
     fn capabilities(&self) -> Capabilities {
         let fields = FIELDS.into_iter().map(|field| (field, Support::Settable)).collect();
-        Capabilities { fields, ..Capabilities::default() }
+        Capabilities { fields, defaults: assumed().into(), ..Capabilities::default() }
     }
 
     fn origin(&self) -> String {
@@ -507,6 +507,15 @@ impl DynamicRegistration {
             learned.reads_rotate |= old.expose_secret() != new.expose_secret();
         }
     }
+}
+
+/// What RFC 7591 section 2 and OpenID Connect Dynamic Client Registration section 2 assume of what is left out, or [`defaults`].
+fn assumed() -> [(Field, Vec<Value>); 3] {
+    [
+        (Field::ApplicationType, vec![json!("web")]),
+        (Field::GrantTypes, vec![json!(["authorization_code"])]),
+        (Field::TokenEndpointAuthMethod, vec![json!("client_secret_basic"), json!("private_key_jwt")]),
+    ]
 }
 
 /// What a server needs at the first registration and the user did not say.

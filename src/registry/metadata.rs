@@ -220,17 +220,18 @@ pub fn shown(field: Field, document: &Document) -> Value {
 /// The form in which values are compared. Absent, `null`, `""`, `[]` and `{}` are one; lists are sets; `scope` may be a string;
 /// a list of one may be its member, and the other way round (seen at real servers).
 pub fn normal(field: Field, value: &Value) -> Value {
-    let value = match value {
-        Value::String(text) if field == Field::Scopes => json!(text.split_whitespace().collect::<Vec<_>>()),
-        Value::String(_) if field.is_list() => json!([value]),
-        Value::Array(items) if !field.is_list() && items.len() == 1 => items[0].clone(),
-        other => other.clone(),
-    };
     match value {
+        Value::String(text) if field == Field::Scopes => {
+            set(text.split_whitespace().map(Value::from).collect())
+        }
         Value::String(text) if text.is_empty() => Value::Null,
+        Value::String(_) if field.is_list() => json!([value]),
         Value::Object(members) if members.is_empty() => Value::Null,
-        Value::Array(items) => set(items),
-        other => other,
+        Value::Array(items) => match set(items.clone()) {
+            Value::Array(items) if !field.is_list() && items.len() == 1 => normal(field, &items[0]),
+            set => set,
+        },
+        other => other.clone(),
     }
 }
 
@@ -299,6 +300,8 @@ pub struct Capabilities {
     pub fields: BTreeMap<Field, Support>,
     /// The fields without which it registers nothing.
     pub required: Vec<Field>,
+    /// What a new client may have of a field that nobody declares, where that is not nothing.
+    pub defaults: BTreeMap<Field, Vec<Value>>,
     /// What becomes of a client of an unknown outcome.
     pub adoption: Adoption,
     /// Where the owner mark stands.
@@ -315,6 +318,17 @@ impl Capabilities {
     /// Whether and how a field is supported.
     pub fn support(&self, field: Field) -> &Support {
         self.fields.get(&field).unwrap_or(&Support::Unsupported)
+    }
+
+    /// Whether a client of which nobody declares this field has this value by itself.
+    pub fn is_default(&self, field: Field, value: &Value) -> bool {
+        let same = |known: &Value| normal(field, known) == normal(field, value);
+        match self.support(field) {
+            Support::Fixed(values) => values.iter().any(same),
+            _ => {
+                same(&Value::Null) || self.defaults.get(&field).is_some_and(|values| values.iter().any(same))
+            }
+        }
     }
 
     /// Whether clients can be listed.

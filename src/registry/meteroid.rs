@@ -2,7 +2,10 @@
 //!
 //! Facts are those of the published `OpenAPI` document and the official SDKs of 2026; what they leave open is read leniently.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode, header::CONTENT_TYPE};
@@ -230,6 +233,7 @@ impl Registry for Meteroid {
         Capabilities {
             fields: immutable.map(|field| (field, Support::Immutable)).into_iter().chain(fixed).collect(),
             required: vec![Field::RedirectUris],
+            defaults: BTreeMap::new(),
             adoption: Adoption::WithNewSecret,
             mark: MarkPlace::Beside,
             rotation: Rotation::Replace,

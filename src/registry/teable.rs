@@ -153,6 +153,7 @@ impl Registry for Teable {
         Capabilities {
             fields: settable.map(|field| (field, Support::Settable)).into_iter().chain(fixed).collect(),
             required: vec![Field::ClientUri, Field::RedirectUris],
+            defaults: [(Field::AllowDeviceFlow, vec![Value::Bool(false)])].into(),
             adoption: Adoption::WithNewSecret,
             mark: MarkPlace::Beside,
             rotation: Rotation::Overlap,

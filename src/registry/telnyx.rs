@@ -185,6 +185,10 @@ impl Registry for Telnyx {
         Capabilities {
             fields: MEMBERS.into_iter().map(|(field, _)| (field, Support::Settable)).chain([fixed]).collect(),
             required: vec![Field::Scopes, Field::GrantTypes],
+            defaults: MEMBERS
+                .into_iter()
+                .filter_map(|(field, _)| Some((field, vec![default(field)?])))
+                .collect(),
             adoption: Adoption::Replaced,
             mark: MarkPlace::PendingName,
             rotation: Rotation::Recreate,

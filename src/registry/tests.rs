@@ -1,5 +1,7 @@
 //! What the tests of the drivers share: sessions whose registry is in memory, and a search for secrets in whatever comes out.
 
+mod laws;
+
 use std::{
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
@@ -14,7 +16,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::{
-    Client, ClientMetadata, Error, Field, Mark, Session, Wanted,
+    Client, ClientMetadata, Error, Field, Mark, Session, Wanted, admin_api,
     transport::{Authorization, Body, Connect, Request, Response, Route, Transport, TransportError},
 };
 use crate::{

@@ -134,7 +134,7 @@ fn recovered(facts: &Facts, in_hand: &InHand) -> Option<Record> {
 fn updated(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
     let mut next = given(facts, record, in_hand);
     next.state.applied = facts.declared();
-    next.state.not_cleared = not_cleared(record, &next);
+    next.state.not_cleared = not_cleared(facts, record, &next);
     // A secret that is near its end at once would be renewed for ever.
     next.state.renewed_for = expiring(facts, &next).or(expiring(facts, record)).or(record.state.renewed_for);
     next.state.in_flight = None;
@@ -142,16 +142,19 @@ fn updated(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
     next
 }
 
-/// Fields that left the spec, now or before, and that still have a value of ours.
-fn not_cleared(before: &Record, after: &Record) -> Vec<Field> {
+/// Fields that left the spec, now or before, and that still have a value of ours, which is not what a new client has anyway.
+fn not_cleared(facts: &Facts, before: &Record, after: &Record) -> Vec<Field> {
     let shown = |field: Field| metadata::shown(field, &after.client.document);
+    let cleared = |field: Field| {
+        facts.registry.as_ref().is_ok_and(|known| known.capabilities.is_default(field, &shown(field)))
+    };
     let sent = before.state.applied.0.iter().chain(before.state.in_flight.iter().flat_map(|sent| &sent.0));
     let now = sent
         .filter(|(field, value)| shown(**field) == metadata::normal(**field, value))
         .map(|(field, _)| field);
-    let then = before.state.not_cleared.iter().filter(|field| !shown(**field).is_null());
-    let mut kept: Vec<Field> =
-        now.chain(then).filter(|field| after.state.applied.get(**field).is_none()).copied().collect();
+    let left =
+        now.chain(&before.state.not_cleared).filter(|field| after.state.applied.get(**field).is_none());
+    let mut kept: Vec<Field> = left.filter(|field| !cleared(**field)).copied().collect();
     kept.sort();
     kept.dedup();
     kept
