@@ -142,14 +142,16 @@ where
     logged(events.touched_objects().predicate_filter(tells, PredicateConfig::default()))
 }
 
-fn logged<K: Resource<DynamicType = ()> + 'static>(
+/// An error goes no further: the controller would hold back all watches for it, and each has its own backoff.
+fn logged<K: Resource<DynamicType = ()> + Send + 'static>(
     changes: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
 ) -> Changes<K> {
-    let logged = changes.inspect(|change| {
+    let logged = changes.filter(|change| {
         if let Err(error) = change {
             let kind = K::kind(&());
             tracing::warn!(%kind, %error, "cannot watch; are the CRDs installed and may the operator list them?");
         }
+        future::ready(change.is_ok())
     });
     logged.boxed()
 }

@@ -45,6 +45,9 @@ pub mod telemetry;
 #[path = "../tests/support/providers/mod.rs"]
 pub(crate) mod providers;
 
+#[cfg(test)]
+mod fuzz;
+
 // Not below `providers`: the promises compile those too.
 #[cfg(test)]
 #[path = "../tests/support/providers/tests/mod.rs"]

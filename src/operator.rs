@@ -3,14 +3,19 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use http::header::{HeaderValue, USER_AGENT};
+use http::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{HeaderValue, RETRY_AFTER, USER_AGENT},
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config,
+    client::Body,
     runtime::events::{Recorder, Reporter},
 };
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tower::service_fn;
 
 use crate::{
     api::FIELD_MANAGER,
@@ -18,11 +23,14 @@ use crate::{
     controller,
     metrics::Metrics,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
-    registry::{Sessions, http::HttpConnect},
+    registry::{Sessions, http::HttpConnect, limiter::Limiter},
     rounds, server,
     settings::Arguments,
     sweep,
 };
+
+/// The API server asks for a second; whatever stands before it may ask for more.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why the operator cannot start or go on.
 #[derive(Debug, Error)]
@@ -119,7 +127,33 @@ async fn connect() -> Result<Client, Error> {
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
-    Client::try_from(config).map_err(|e| wrong(&e))
+    let client = Client::try_from(config).map_err(|e| wrong(&e))?;
+    let (namespace, pause) = (client.default_namespace().to_owned(), Arc::new(Limiter::new(None)));
+    let patient = service_fn(move |request| patiently(client.clone(), pause.clone(), request));
+    Ok(Client::new(patient, namespace))
+}
+
+/// Sends a request once, and not before the API server wants one again: its priority and fairness says when (429).
+async fn patiently(
+    client: Client,
+    pause: Arc<Limiter>,
+    request: Request<Body>,
+) -> kube::Result<Response<Body>> {
+    while let Err(wait) = pause.open() {
+        tokio::time::sleep(wait).await;
+    }
+    let response = client.send(request).await?;
+    if response.status() == StatusCode::TOO_MANY_REQUESTS
+        && let Some(wait) = retry_after(response.headers())
+    {
+        pause.close(wait.min(LONGEST_PAUSE));
+    }
+    Ok(response)
+}
+
+/// In seconds: API servers give no date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 async fn installation(kube: &Client, namespace: &str) -> Result<String, Error> {

@@ -9,7 +9,7 @@ use crate::{
     manifests::{client, registry, use_peer},
     support::{
         Action, Cluster, DevelopmentRegistry, FaultPlan, FaultProxy, Kind, Operator, OperatorOptions,
-        PATIENCE, Peer, When, World, condition, eventually, token,
+        PATIENCE, Peer, When, World, condition, development_registry::RegistryOptions, eventually, token,
     },
 };
 
@@ -68,19 +68,27 @@ async fn told_to_halt_it_waits_for_a_person_and_says_how_to_go_on() {
     story.comes_to_a_good_end("after the resume").await;
 }
 
-struct Story {
-    world: World,
-    plan: FaultPlan,
-    registry: DevelopmentRegistry,
-    api: FaultProxy,
+pub struct Story {
+    pub world: World,
+    pub plan: FaultPlan,
+    pub registry: DevelopmentRegistry,
+    pub api: FaultProxy,
     _registry_proxy: FaultProxy,
 }
 
 impl Story {
-    async fn begin(cluster: &Cluster, unknown_outcome: &str) -> Self {
+    pub async fn begin(cluster: &Cluster, unknown_outcome: &str) -> Self {
+        Self::begin_at(cluster, unknown_outcome, RegistryOptions::default()).await
+    }
+
+    pub async fn begin_at(
+        cluster: &Cluster,
+        unknown_outcome: &str,
+        registry_options: RegistryOptions,
+    ) -> Self {
         let world = cluster.world("crash").await;
         let plan = FaultPlan::new();
-        let (development, proxy) = DevelopmentRegistry::start_behind(&plan).await;
+        let (development, proxy) = DevelopmentRegistry::start_behind_with(&plan, registry_options).await;
         let api = FaultProxy::to_api_server(cluster, &plan).await;
         use_peer(&world, &development).await;
         let mut manifest = registry(development.url());
@@ -89,7 +97,7 @@ impl Story {
         Self { world, plan, registry: development, api, _registry_proxy: proxy }
     }
 
-    fn options(&self) -> OperatorOptions {
+    pub fn options(&self) -> OperatorOptions {
         OperatorOptions { kubeconfig: Some(self.api.kubeconfig()), ..OperatorOptions::default() }
     }
 
@@ -121,7 +129,7 @@ impl Story {
         killed
     }
 
-    async fn comes_to_a_good_end(&self, told: &str) {
+    pub async fn comes_to_a_good_end(&self, told: &str) {
         let object = self.world.wait_condition("app", "Ready", "True", PATIENCE).await;
         let secret = self.world.secret("app").await.unwrap();
         let id = object["status"]["clientId"].as_str().unwrap();
@@ -170,7 +178,7 @@ impl Story {
     }
 }
 
-fn suspects(object: &Value) -> Vec<Value> {
+pub fn suspects(object: &Value) -> Vec<Value> {
     let intent = object["metadata"]["annotations"]["oauth-operator.io/intent"].as_str().unwrap_or("{}");
     let intent: Value = serde_json::from_str(intent).unwrap();
     intent["suspects"].as_array().cloned().unwrap_or_default()

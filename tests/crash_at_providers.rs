@@ -13,22 +13,22 @@ use crate::{
     },
 };
 
-const ROTATE: &str = "oauth-operator.io/rotate";
+pub const ROTATE: &str = "oauth-operator.io/rotate";
 const BOTH: [When; 2] = [When::BeforeForward, When::AfterAnswer];
 /// More would only slow one another down.
 const AT_ONCE: usize = 4;
 
 /// A provider behind a proxy, as the API server is, and an operator that can be killed at a call to either.
-struct Story<P> {
-    world: World,
-    plan: FaultPlan,
-    provider: StandIn<P>,
+pub struct Story<P> {
+    pub world: World,
+    pub plan: FaultPlan,
+    pub provider: StandIn<P>,
     api: FaultProxy,
     _way: FaultProxy,
 }
 
 impl<P: Place> Story<P> {
-    async fn begin(cluster: &Cluster) -> Self {
+    pub async fn begin(cluster: &Cluster) -> Self {
         let world = cluster.world("crash-at").await;
         let plan = FaultPlan::new();
         let provider = StandIn::<P>::start().await;
@@ -39,7 +39,7 @@ impl<P: Place> Story<P> {
         Self { world, plan, provider, api, _way: way }
     }
 
-    async fn operator(&self) -> Operator {
+    pub async fn operator(&self) -> Operator {
         let options =
             OperatorOptions { kubeconfig: Some(self.api.kubeconfig()), ..OperatorOptions::default() };
         Operator::start(&self.world, options).await
@@ -58,7 +58,7 @@ impl<P: Place> Story<P> {
     }
 
     /// The id and secret that the application gets, of a client that is ready.
-    async fn published(&self) -> (String, String) {
+    pub async fn published(&self) -> (String, String) {
         let object = self.world.wait_condition("app", "Ready", "True", PATIENCE).await;
         let secret = self.world.secret("app").await.unwrap();
         assert_eq!(object["status"]["clientId"], secret["client_id"].as_str());
@@ -67,7 +67,7 @@ impl<P: Place> Story<P> {
 }
 
 /// Goes through stories, some at a time.
-async fn all<S: Future<Output = ()>>(stories: impl IntoIterator<Item = S>) {
+pub async fn all<S: Future<Output = ()>>(stories: impl IntoIterator<Item = S>) {
     let mut stories: Vec<S> = stories.into_iter().collect();
     while !stories.is_empty() {
         let rest = stories.split_off(stories.len().min(AT_ONCE));

@@ -121,7 +121,7 @@ impl Intent {
         let mut attempt = self.attempt;
         if self.refused.is_none() {
             suspects.push(Suspect { nonce: self.nonce.clone(), at: self.at });
-            attempt += 1;
+            attempt = attempt.saturating_add(1);
         }
         if released {
             (attempt, suspects) = (1, Vec::new());

@@ -27,8 +27,9 @@ use crate::{
     },
 };
 
-/// The commit of a registration is tried for this long: what it would lose, nobody else has.
-const COMMIT_FOR: Duration = Duration::from_secs(45);
+/// The commit of a registration is tried for this long: what it would lose, nobody else has. Longer than an API server takes to be
+/// replaced by another version; an end of the process does not wait for it (`--shutdown-timeout`).
+const COMMIT_FOR: Duration = Duration::from_mins(10);
 
 /// Runs one effect.
 pub async fn run(effect: Effect, pass: &mut Pass, context: &Context) -> Result<(), PassError> {

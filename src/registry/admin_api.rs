@@ -216,7 +216,7 @@ pub fn name_or_mark(shown: &str) -> (Value, Option<ShownMark>) {
 
 /// A client id that is a segment of a URL too. Dots would be steps in the path: a deletion would go to the collection.
 pub fn client_id<'a>(document: &'a Document, member: &str) -> Result<&'a str, String> {
-    match json::client_id(document, member)? {
+    match json::id(document, member)? {
         "." | ".." => Err(format!("its {member} is no segment of a URL")),
         id => Ok(id),
     }

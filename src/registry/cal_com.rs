@@ -326,7 +326,7 @@ fn shown_client(data: &Value) -> Result<Client, String> {
         // One that is too long may be somebody else's, whose client must not make the list unreadable.
         client_secret: admin_api::client_secret(data, "secret").ok().flatten(),
         registered_at: json::time(data, "createdAt"),
-        account_id: data.get("organizationId").and_then(account),
+        account_id: account(data),
         mark,
         document: document(shown),
         ..Client::named(id, Management::Registry)
@@ -338,8 +338,10 @@ fn listed(reply: &Response) -> Result<Vec<Client>, String> {
     data.as_array().ok_or("its data is no list")?.iter().map(shown_client).collect()
 }
 
-fn account(id: &Value) -> Option<String> {
-    id.as_u64().map(|id| id.to_string()).or_else(|| id.as_str().map(str::to_owned))
+fn account(data: &Document) -> Option<String> {
+    const MEMBER: &str = "organizationId";
+    let number = data.get(MEMBER)?.as_u64().map(|id| id.to_string());
+    number.or_else(|| json::id(data, MEMBER).ok().map(str::to_owned))
 }
 
 /// The code of an error: the name of a class, or a constant. `None` if the reply is not Cal.com's own.

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{
     Client, Credentials, Management, Registry, Support, Wanted,
+    admin_api::client_secret,
     error::{Error, Kind, quote},
     json::{self, object, text},
     metadata::{Capabilities, ClientMetadata, Document, Field},
@@ -34,6 +35,9 @@ const SERVER_ONLY: [&str; 5] = [
 
 /// Documents larger than this do not stay whole: a record must fit into a Secret (1 MiB) beside everything else.
 const DOCUMENT_LIMIT: usize = 256 * 1024;
+
+/// Longer URLs fit into no request line.
+const URL_LIMIT: usize = 8 * 1024;
 
 /// The metadata of RFC 7591 section 2 and of OpenID Connect Dynamic Client Registration section 2.
 const FIELDS: [Field; 14] = [
@@ -164,6 +168,9 @@ impl DynamicRegistration {
     /// A URL that the server gave, if our credentials may be sent there.
     fn ours(&self, url: &str) -> Result<Url, String> {
         let url = Url::parse(url).map_err(|_| "is not a URL")?;
+        if url.as_str().len() > URL_LIMIT {
+            return Err(format!("has more than {URL_LIMIT} bytes"));
+        }
         if url.origin() != self.base.origin() {
             return Err(format!(
                 "is on another origin ({})",
@@ -283,12 +290,12 @@ impl DynamicRegistration {
 
     fn read_client(&self, reply: &Response, known: Option<&Client>) -> Result<Client, String> {
         let mut document = object(&reply.body)?;
-        let client_id = json::client_id(&document, "client_id")?.to_owned();
+        let client_id = json::id(&document, "client_id")?.to_owned();
         if let Some(known) = known.filter(|known| known.client_id != client_id) {
             return Err(format!("it speaks of another client than {}", known.client_id));
         }
         let client = Client {
-            client_secret: text(&document, "client_secret").filter(|s| !s.is_empty()).map(SecretString::from),
+            client_secret: client_secret(&document, "client_secret")?,
             client_secret_expires_at: moment(&document, "client_secret_expires_at"),
             registered_at: moment(&document, "client_id_issued_at"),
             ..Client::named(client_id, self.read_management(&document, known))
@@ -618,9 +625,10 @@ fn bounded(mut document: Document) -> Document {
     document
 }
 
-/// A token with a line break could never be sent.
+/// A token with a line break could never be sent, nor one that no server's headers have room for.
 fn fits_a_header(token: &str) -> bool {
-    HeaderValue::from_str(token).is_ok()
+    const LIMIT: usize = 64 * 1024;
+    token.len() <= LIMIT && HeaderValue::from_str(token).is_ok()
 }
 
 /// Seconds since 1970; 0 means never (RFC 7591 section 3.2.1).

@@ -26,13 +26,13 @@ pub fn text<'a>(document: &'a Document, member: &str) -> Option<&'a str> {
     document.get(member).and_then(Value::as_str)
 }
 
-/// A member that is a point in time (RFC 3339).
+/// A member that is a point in time (RFC 3339). Kubernetes takes no year before the first.
 pub fn time(document: &Document, member: &str) -> Option<Timestamp> {
-    text(document, member)?.parse().ok()
+    text(document, member)?.parse().ok().filter(|time: &Timestamp| *time >= Timestamp::UNIX_EPOCH)
 }
 
-/// A client id, if it is one that a status can hold.
-pub fn client_id<'a>(document: &'a Document, member: &str) -> Result<&'a str, String> {
+/// An id, if it is one that a status can hold.
+pub fn id<'a>(document: &'a Document, member: &str) -> Result<&'a str, String> {
     /// As much as the status of an object can hold.
     const LIMIT: usize = 1024;
     let id =

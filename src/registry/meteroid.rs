@@ -163,7 +163,7 @@ fn whole(clients: Vec<Client>, total: Option<u64>) -> Result<Vec<Client>, Error>
 /// An OAuth app. Its codes need PKCE with S256, and its secret may come as HTTP Basic or in the form.
 fn read_app(members: &Document) -> Result<Client, String> {
     let member = |name: &str| text(members, name).ok_or(format!("it has no {name}"));
-    let (id, client_id) = (admin_api::client_id(members, "id")?, json::client_id(members, "client_id")?);
+    let (id, client_id) = (admin_api::client_id(members, "id")?, json::id(members, "client_id")?);
     let (name, mark) = unmarked(member("name")?);
     let uris =
         members.get("redirect_uris").filter(|uris| uris.is_array()).ok_or("it has no redirect_uris")?;
@@ -179,8 +179,8 @@ fn read_app(members: &Document) -> Result<Client, String> {
     Ok(Client {
         registered_at: json::time(members, "created_at"),
         registration_id: Some(id.to_owned()),
-        account_id: Some(member("organization_id")?.to_owned()),
-        secret_hint: Some(member("client_secret_hint")?.to_owned()),
+        account_id: Some(json::id(members, "organization_id")?.to_owned()),
+        secret_hint: Some(hint(members).ok_or("it has no client_secret_hint")?),
         active: members.get("is_active").and_then(Value::as_bool).ok_or("it has no is_active")?,
         mark,
         document: document.into_iter().collect(),
@@ -206,6 +206,12 @@ fn grant_types() -> Value {
     json!(["authorization_code", "refresh_token"])
 }
 
+/// As much of a hint as a status can hold.
+fn hint(members: &Document) -> Option<String> {
+    const LIMIT: usize = 256;
+    text(members, "client_secret_hint").map(|hint| hint.chars().take(LIMIT).collect())
+}
+
 fn secret(members: &Document) -> Result<SecretString, String> {
     admin_api::client_secret(members, "client_secret")?.ok_or_else(|| "it has no client_secret".into())
 }
@@ -216,8 +222,7 @@ fn created(members: &Document) -> Result<Client, String> {
 }
 
 fn rotated(members: &Document) -> Result<IssuedSecret, String> {
-    let hint = text(members, "client_secret_hint").map(str::to_owned);
-    Ok(IssuedSecret { secret: secret(members)?, id: None, hint })
+    Ok(IssuedSecret { secret: secret(members)?, id: None, hint: hint(members) })
 }
 
 #[async_trait]

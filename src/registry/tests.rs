@@ -67,7 +67,9 @@ pub(crate) fn on_the_wire(request: Request) -> providers::Request {
         Authorization::None => None,
         Authorization::Bearer(token) => say(AUTHORIZATION, format!("Bearer {}", token.expose_secret())),
         Authorization::Cookie(cookie) => say(COOKIE, cookie.expose_secret().into()),
-        Authorization::Basic(..) => panic!("no API here wants this"),
+        Authorization::Basic(user, password) => {
+            say(AUTHORIZATION, format!("Basic {user}:{}", password.expose_secret()))
+        }
     };
     let body = match request.body {
         Body::Empty => bytes::Bytes::new(),

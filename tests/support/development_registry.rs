@@ -47,9 +47,14 @@ impl DevelopmentRegistry {
 
     /// Starts it behind a proxy that carries out `plan`.
     pub async fn start_behind(plan: &FaultPlan) -> (Self, FaultProxy) {
+        Self::start_behind_with(plan, RegistryOptions::default()).await
+    }
+
+    /// Starts it so behind a proxy that carries out `plan`.
+    pub async fn start_behind_with(plan: &FaultPlan, options: RegistryOptions) -> (Self, FaultProxy) {
         let port = free_port();
         let proxy = FaultProxy::to_registry(&own_url(port), plan).await;
-        (Self::listen(port, proxy.url().to_owned(), RegistryOptions::default()).await, proxy)
+        (Self::listen(port, proxy.url().to_owned(), options).await, proxy)
     }
 
     /// Ends it: from now on nobody answers at its URL.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::time::Instant;
 
 /// Counts calls, remembers them, and says which of them goes wrong. Its clones are one and the same plan, so that "the
 /// third call" can be counted over the API server and a registry together.
@@ -22,10 +23,14 @@ pub enum When {
 pub enum Action {
     /// Calls the closure, which kills the caller, and never answers.
     Kill(Arc<dyn Fn() + Send + Sync>),
+    /// Calls the closure and goes on as if nothing were wrong.
+    Tell(Arc<dyn Fn() + Send + Sync>),
     /// Closes the connection without a word.
     Drop,
     /// Answers with this status and JSON body.
     Answer(u16, String),
+    /// Answers 429, with `Retry-After` in seconds or without.
+    TooManyRequests(Option<u32>),
 }
 
 /// A call that a proxy has seen.
@@ -39,6 +44,8 @@ pub struct Call {
     pub path: String,
     /// Counted from 1; none for calls that do not count.
     pub number: Option<usize>,
+    /// When it came.
+    pub at: Instant,
     /// What the server said; none as long as it has not.
     pub status: Option<u16>,
     /// Whether something went wrong with it as planned.
@@ -68,6 +75,7 @@ pub struct Fault {
 struct State {
     counted: usize,
     armed: Vec<Fault>,
+    storms: Vec<(&'static str, Action)>,
     fired: usize,
     /// How often it was started afresh: calls from before are not recorded any more.
     round: usize,
@@ -95,6 +103,16 @@ impl FaultPlan {
     /// The first call of this method whose path holds `fragment` goes wrong, whether it counts or not.
     pub fn on(&self, method: &'static str, fragment: &str, when: When, action: Action) {
         self.state().armed.push(Fault { target: Target::Path(method, fragment.to_owned()), when, action });
+    }
+
+    /// From now on all calls to a proxy of this name go wrong so, until `calm`.
+    pub fn storm(&self, to: &'static str, action: Action) {
+        self.state().storms.push((to, action));
+    }
+
+    /// The storms are over.
+    pub fn calm(&self) {
+        self.state().storms.clear();
     }
 
     /// Counts from 1 again, forgets the calls seen and the faults still waiting.
@@ -132,9 +150,10 @@ impl FaultPlan {
             state.counted
         });
         let due = state.armed.iter().position(|fault| fault.target.is(number, method, path));
-        let fault = due.map(|index| state.armed.remove(index));
+        let fault = due.map(|index| state.armed.remove(index)).or_else(|| state.storm_at(to));
         let (method, path) = (method.to_owned(), path.to_owned());
-        state.calls.push(Call { to, method, path, number, status: None, faulty: fault.is_some() });
+        let (at, faulty) = (Instant::now(), fault.is_some());
+        state.calls.push(Call { to, method, path, number, at, status: None, faulty });
         (Ticket { round: state.round, index: state.calls.len() - 1 }, fault)
     }
 
@@ -159,6 +178,14 @@ impl FaultPlan {
     }
 }
 
+impl State {
+    fn storm_at(&self, to: &str) -> Option<Fault> {
+        let (_, action) = self.storms.iter().find(|(place, _)| *place == to)?;
+        let target = Target::Path("", String::new());
+        Some(Fault { target, when: When::BeforeForward, action: action.clone() })
+    }
+}
+
 impl Target {
     fn is(&self, number: Option<usize>, method: &str, path: &str) -> bool {
         match self {
@@ -173,14 +200,21 @@ impl Action {
     pub fn kill(kill: impl Fn() + Send + Sync + 'static) -> Self {
         Self::Kill(Arc::new(kill))
     }
+
+    /// Calls `tell` and goes on.
+    pub fn tell(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Tell(Arc::new(tell))
+    }
 }
 
 impl Debug for Action {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill(_) => write!(formatter, "Kill"),
+            Self::Tell(_) => write!(formatter, "Tell"),
             Self::Drop => write!(formatter, "Drop"),
             Self::Answer(status, body) => write!(formatter, "Answer({status}, {body})"),
+            Self::TooManyRequests(after) => write!(formatter, "TooManyRequests({after:?})"),
         }
     }
 }

@@ -107,6 +107,11 @@ impl Operator {
         self.process.killer()
     }
 
+    /// What sends it a signal when called (`-TERM`, `-STOP`, `-CONT`), for `Action::tell`.
+    pub fn signaller(&self, which: &'static str) -> impl Fn() + Send + Sync + 'static {
+        self.process.signaller(which)
+    }
+
     /// Asks it to end (SIGTERM); returns how it ended and how long that took.
     ///
     /// # Panics

@@ -109,10 +109,15 @@ impl Process {
 
     /// What kills it on the spot when called, from anywhere.
     pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
+        self.signaller("-KILL")
+    }
+
+    /// What sends it a signal when called, from anywhere, as long as it runs.
+    pub fn signaller(&self, which: &'static str) -> impl Fn() + Send + Sync + 'static {
         let (pid, exit) = (self.pid, self.exit.clone());
         move || {
             if exit.borrow().is_none() {
-                signal("-KILL", pid);
+                signal(which, pid);
             }
         }
     }

@@ -11,9 +11,11 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// More than any object in a test.
 const LARGEST_BODY: usize = 16 << 20;
@@ -23,7 +25,32 @@ pub struct FaultProxy {
     url: String,
     kubeconfig: PathBuf,
     _folder: TempDir,
+    gate: Gate,
     acceptor: JoinHandle<()>,
+}
+
+/// Whether connections are let in. Its clones are one and the same gate.
+#[derive(Clone)]
+pub struct Gate {
+    open: watch::Sender<bool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Breaks all connections, and every new one at once.
+    pub fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Lets connections in again.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// How many connections found it closed.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
 }
 
 /// Whether a call counts, by method and path.
@@ -69,6 +96,11 @@ impl FaultProxy {
         self.kubeconfig.clone()
     }
 
+    /// What lets its callers in.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
     async fn start(name: &'static str, upstream: Upstream, plan: &FaultPlan, counts: Predicate) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port for the proxy");
         let url = format!("http://{}", listener.local_addr().expect("a listener's address"));
@@ -76,7 +108,9 @@ impl FaultProxy {
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kubeconfig_for(&url)).expect("a kubeconfig");
         let route = Arc::new(Route { name, upstream, plan: plan.clone(), counts });
-        Self { url, kubeconfig, _folder: folder, acceptor: tokio::spawn(accept(listener, route)) }
+        let gate = Gate { open: watch::Sender::new(true), refused: Arc::default() };
+        let acceptor = tokio::spawn(accept(listener, route, gate.clone()));
+        Self { url, kubeconfig, _folder: folder, gate, acceptor }
     }
 }
 
@@ -119,10 +153,20 @@ fn kubeconfig_for(server: &str) -> String {
     )
 }
 
-/// Each connection is a task of its own, and ends with its caller or with the test's runtime.
-async fn accept(listener: TcpListener, route: Arc<Route>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(serve(stream, Arc::clone(&route)));
+/// Each connection is a task of its own, and ends with its caller, the gate or the proxy.
+async fn accept(listener: TcpListener, route: Arc<Route>, gate: Gate) {
+    let (mut connections, mut changes) = (JoinSet::new(), gate.open.subscribe());
+    loop {
+        tokio::select! {
+            // Closed or opened again: what was connected before is not any more.
+            Ok(()) = changes.changed() => connections.shutdown().await,
+            Some(_) = connections.join_next() => {}
+            Ok((stream, _)) = listener.accept() => if *changes.borrow() {
+                connections.spawn(serve(stream, Arc::clone(&route)));
+            } else {
+                gate.refused.fetch_add(1, Ordering::SeqCst);
+            },
+        }
     }
 }
 
@@ -143,36 +187,45 @@ impl Route {
         let counts = (self.counts)(request.method(), request.uri());
         let (ticket, fault) =
             self.plan.begin(self.name, request.method().as_str(), request.uri().path(), counts);
-        match fault {
-            None => {
-                let response = self.upstream.forward(request).await?;
-                self.plan.answered(ticket, response.status().as_u16());
-                Ok(response)
-            }
-            Some(Fault { when: When::BeforeForward, action, .. }) => self.strike(ticket, action).await,
-            Some(Fault { when: When::AfterAnswer, action, .. }) => {
-                let response = self.upstream.forward(request).await?;
-                self.plan.answered(ticket, response.status().as_u16());
-                read(response.into_body()).await?;
-                self.strike(ticket, action).await
-            }
+        if let Some(Fault { when: When::BeforeForward, action, .. }) = &fault
+            && let Some(answer) = self.strike(ticket, action).await?
+        {
+            return Ok(answer);
         }
+        let response = self.upstream.forward(request).await?;
+        self.plan.answered(ticket, response.status().as_u16());
+        let Some(Fault { when: When::AfterAnswer, action, .. }) = &fault else { return Ok(response) };
+        // Not before the effect is whole.
+        let (parts, body) = response.into_parts();
+        let body = read(body).await?;
+        let answer = self.strike(ticket, action).await?;
+        Ok(answer.unwrap_or_else(|| Response::from_parts(parts, body.into())))
     }
 
-    async fn strike(&self, ticket: Ticket, action: Action) -> io::Result<Response<Body>> {
+    /// What is answered instead; `None` if all goes on.
+    async fn strike(&self, ticket: Ticket, action: &Action) -> io::Result<Option<Response<Body>>> {
         self.plan.strike(ticket);
-        match action {
+        let answer = Response::builder();
+        let (answer, body) = match action {
             Action::Kill(kill) => {
                 kill();
                 std::future::pending().await
             }
-            Action::Drop => Err(io::ErrorKind::ConnectionAborted.into()),
-            Action::Answer(status, body) => Response::builder()
-                .status(status)
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body))
-                .map_err(io::Error::other),
-        }
+            Action::Tell(tell) => {
+                tell();
+                return Ok(None);
+            }
+            Action::Drop => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Action::Answer(status, body) => {
+                (answer.status(*status).header(header::CONTENT_TYPE, "application/json"), body.clone())
+            }
+            Action::TooManyRequests(after) => {
+                let answer =
+                    after.iter().fold(answer, |answer, after| answer.header(header::RETRY_AFTER, *after));
+                (answer.status(429), "Too many requests, please try again later.\n".to_owned())
+            }
+        };
+        answer.body(Body::from(body)).map(Some).map_err(io::Error::other)
     }
 }
 
@@ -225,7 +278,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Secret;
     use kube::api::{Api, PostParams, WatchEvent, WatchParams};
     use kube::config::{KubeConfigOptions, Kubeconfig};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn counts_what_is_done_to_single_objects() {

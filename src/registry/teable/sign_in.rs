@@ -66,9 +66,11 @@ impl Teable {
     pub(super) async fn distrust(&self, ticket: &SecretString) {
         let session = self.api.session();
         session.sign_in.lock().await.note(&self.credentials, &unaccepted());
-        let kept = &mut session.learned().ticket;
-        if kept.as_ref().is_some_and(|(kept, _)| kept.expose_secret() == ticket.expose_secret()) {
-            *kept = None;
+        if let Some((kept, until)) = &mut session.learned().ticket
+            && kept.expose_secret() == ticket.expose_secret()
+        {
+            // Not forgotten: what the server says of it may repeat it, and must not be quoted then.
+            *until = Instant::now();
         }
     }
 
