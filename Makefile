@@ -1,7 +1,7 @@
 # Each target is one script or one command; what they do stands there.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint generate deny clean
+.PHONY: help crash demo test fuzz lint generate deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,8 +9,15 @@ help: ## List the targets
 # Only what is given here counts. The KUBECONFIG in your environment may be production's.
 given = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
 
+# Optimised: a million lives take an hour otherwise.
+simulation = cargo test --quiet --profile simulation --features simulation --test simulation --
+
 demo: ## Show a client's whole life; KUBECONFIG=FILE: in that cluster; REGISTRY=calcom|telnyx|teable|meteroid: at its fake
 	@hack/demo $(call given,KUBECONFIG,--kubeconfig) $(call given,REGISTRY,--registry)
+
+crash: ## Prove it by exhaustion: every fault, every pair of faults, every rule switched off; ARGS='CLASS/STORY': only there
+	$(simulation) --mutations
+	$(simulation) --pairs all --walks 200 $(ARGS)
 
 test: ## Check all that a change has to pass; ARGS='--test promises NAME': only those tests
 	@hack/test $(ARGS)

@@ -8,11 +8,7 @@ use http::{
     header::{HeaderValue, RETRY_AFTER, USER_AGENT},
 };
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client, Config,
-    client::Body,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::{Api, Client, Config, client::Body, runtime::events::Reporter};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::service_fn;
@@ -82,7 +78,7 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
         listed: watches.listed,
     };
     let context = Arc::new(Context {
-        recorder: Recorder::new(kube.clone(), Reporter { controller: FIELD_MANAGER.into(), instance: None }),
+        reporter: Reporter { controller: FIELD_MANAGER.into(), instance: None },
         clock: Clock::system(),
         sessions: Sessions::new(Arc::new(HttpConnect), metrics.clone()),
         registries: watches.registries,

@@ -27,6 +27,7 @@ use crate::{
         gather::{self, Described, Usable},
         intent::Intent,
         look, next,
+        protocol::Rule,
         record::{self, Record},
         status::condition,
     },
@@ -227,7 +228,7 @@ async fn is_stray(
 
 /// Whether the object has gone on without this client: it names another one, and no attempt is open that may have made it.
 fn is_superseded(facts: &Facts, client: &Client, mark: &ShownMark) -> bool {
-    let Some(record) = facts.record() else { return false };
+    let Some(record) = facts.record() else { return !Rule::Sweep.holds() };
     let id = &client.client_id;
     let status = facts.client.status.as_ref();
     let told = status.and_then(|status| status.rotation.as_ref()).map(|rotation| &rotation.retiring);
@@ -239,7 +240,8 @@ fn is_superseded(facts: &Facts, client: &Client, mark: &ShownMark) -> bool {
         let for_it = intent.secret_for.as_ref().is_some_and(|named| named.client_id == *id);
         for_it || intent.retires.as_ref() == Some(id)
     });
-    !named && !recorded && !intended && !is_open(facts, facts.intent.as_ref(), record, mark)
+    let needed = named || recorded || intended || is_open(facts, facts.intent.as_ref(), record, mark);
+    !needed || !Rule::Sweep.holds()
 }
 
 /// Whether the attempt that made it may still come to something.

@@ -12,6 +12,7 @@ use crate::{
     api::{DeletionPolicy, OAuthClient, annotations},
     reconcile::{
         Context, PassError, call,
+        protocol::Rule,
         record::{self, Owner, Record},
         run::{deregister_client, remove_record},
     },
@@ -74,6 +75,9 @@ async fn settle(context: &Context, records: &Api<Secret>, record: &Record) -> Re
         return Ok(());
     }
     let (owner, id) = (&record.owner, &record.client.client_id);
+    if !Rule::Outlive.holds() {
+        return remove_record(context, record).await;
+    }
     if let Err(error) = deregister_client(context, record).await {
         tracing::warn!(namespace = owner.namespace, name = owner.name, client_id = id, %error, "the object is gone, its client is not");
         return Ok(());

@@ -115,6 +115,8 @@ pub struct Progress {
     pub adopting: Option<Client>,
     /// The registry sees something else at the place of a registration.
     pub conflict: Option<Error>,
+    /// The client was looked at.
+    pub looked: bool,
     /// A client is missing, but that is not proven yet, and why.
     pub missing: Option<Why>,
     /// Secrets that were revoked.

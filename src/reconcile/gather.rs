@@ -7,6 +7,7 @@ use super::{
     facts::{self, Facts, Known, Progress, Why, fingerprint},
     intent::Intent,
     look,
+    protocol::Rule,
     record::{self, Record},
     secret::{self, Found},
 };
@@ -86,7 +87,11 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
             registry,
             nonce: (context.nonces)(),
             installation: context.installation.clone(),
-            settle: context.settings.settle_time.max(settle),
+            settle: if Rule::Settle.holds() {
+                context.settings.settle_time.max(settle)
+            } else {
+                Duration::ZERO
+            },
             deletion_timeout: context.settings.deletion_timeout,
             progress: Progress::default(),
         },
@@ -129,6 +134,9 @@ fn read_record(secret: &Secret, uid: &str) -> Result<Record, String> {
 
 /// Reads the object again: facts count only if nothing happened to it while they were read.
 pub async fn hangs_together(context: &Context, client: &OAuthClient) -> Result<bool, PassError> {
+    if !Rule::Collect.holds() {
+        return Ok(true);
+    }
     let live = live(context, client).await?;
     Ok(live.is_some_and(|live| live.metadata.resource_version == client.metadata.resource_version))
 }

@@ -15,6 +15,7 @@ use super::{
     facts::{Asked, Facts, InHand, Known, Search, Why, fingerprint},
     gather::{Pass, key_of},
     next::account_unknown,
+    protocol::Rule,
     record::Record,
 };
 use crate::{
@@ -32,20 +33,42 @@ const FEW: usize = 3;
 /// Clients that a registry did not show. A hint: after a restart it takes two misses again, and people are asked again.
 #[derive(Default)]
 pub struct Misses {
-    since: Mutex<HashMap<String, Instant>>,
+    since: Mutex<HashMap<String, Miss>>,
     accepted: Mutex<HashSet<String>>,
+}
+
+struct Miss {
+    first: Instant,
+    /// Whether something speaks against believing it that only a list can settle.
+    held: bool,
 }
 
 impl Misses {
     /// Notes a miss; returns whether it is the second one.
     fn again(&self, uid: &str) -> bool {
-        let mut misses = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        misses.entry(uid.to_owned()).or_insert_with(Instant::now).elapsed() >= BETWEEN_MISSES
+        let mut misses = self.misses();
+        let miss =
+            misses.entry(uid.to_owned()).or_insert_with(|| Miss { first: Instant::now(), held: false });
+        miss.first.elapsed() >= BETWEEN_MISSES
+    }
+
+    fn hold(&self, uid: &str, held: bool) {
+        if let Some(miss) = self.misses().get_mut(uid) {
+            miss.held = held;
+        }
+    }
+
+    fn is_held(&self, uid: &str) -> bool {
+        self.misses().get(uid).is_some_and(|miss| miss.held)
     }
 
     /// It is there.
     pub fn forget(&self, uid: &str) {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.misses().remove(uid);
+    }
+
+    fn misses(&self) -> MutexGuard<'_, HashMap<String, Miss>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Somebody has said that these ids are gone: that stands while one after another is replaced.
@@ -161,7 +184,7 @@ pub async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
         // It is still good for everything else. Whether it is so for its other clients, and for how long, nobody has said.
         Err(PassError::Registry(error)) if error.kind == Kind::Unsupported => {
             tracing::debug!(%error, "the registry does not let this client be looked at");
-            context.looks.looked(pass.facts.uid());
+            pass.facts.progress.looked = true;
             pass.facts.look_due = false;
             return Ok(());
         }
@@ -172,9 +195,7 @@ pub async fn look(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
         seen => seen?,
     };
     // One that is missing was not seen.
-    if seen.is_some() || !lists {
-        context.looks.looked(pass.facts.uid());
-    }
+    pass.facts.progress.looked = seen.is_some() || !lists;
     if let (Some(session), Ok(known)) = (&pass.session, &mut pass.facts.registry) {
         known.shown.clone_from(&session.learned().shown);
     }
@@ -215,7 +236,9 @@ async fn look_in_inventory(
     if pass.facts.look_closely {
         return observe(pass, &record.client).await;
     }
-    let inventory = inventory(context, pass, Instant::now().checked_sub(interval(pass))).await?;
+    let held = context.misses.is_held(pass.facts.uid());
+    let age = if held { super::SOON } else { interval(pass) };
+    let inventory = inventory(context, pass, Instant::now().checked_sub(age)).await?;
     // It knows nothing of what we wrote since.
     let older = context.looks.changed_at(pass.facts.uid()).is_some_and(|at| inventory.taken < at);
     let whole = pass.facts.registry.as_ref().is_ok_and(|known| known.capabilities.list_is_whole);
@@ -223,6 +246,8 @@ async fn look_in_inventory(
         Some(line) if !older && (whole || !turn(pass.facts.uid(), inventory.number)) => {
             Ok(Some(line.clone().over(&record.client)))
         }
+        // One list tells it of all of them; asking for each would fill the registry's limit.
+        None if held && holds(pass, context, &inventory).is_some() => Ok(None),
         _ => observe(pass, &record.client).await,
     }
 }
@@ -256,19 +281,25 @@ async fn missing(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
         // Whoever says that this account is right has read that it shows none of them.
         context.misses.accept(vanished(context, &key, &inventory).0);
     }
-    let why = if !known.proven && !known.is_accepted() {
-        Some(account_unknown(&known.identity()))
-    } else if let Some(many) = mass_absence(context, &key, &inventory, known) {
-        Some(many)
-    } else if again {
-        None
-    } else {
+    let held = holds(pass, context, &inventory);
+    context.misses.hold(pass.facts.uid(), held.is_some());
+    let once = || {
         let message = "the registry answers that it has no such client; it is looked for once more before that is believed";
-        Some(Why::new("ClientMissing", message))
+        Why::new("ClientMissing", message)
     };
+    let why = held.or_else(|| (!again).then(once)).filter(|_| Rule::ProvenAbsence.holds());
     pass.facts.progress.gone = why.is_none();
     pass.facts.progress.missing = why;
     Ok(())
+}
+
+/// Why no absence is believed, whatever the registry says of a single client.
+fn holds(pass: &Pass, context: &Context, inventory: &Inventory) -> Option<Why> {
+    let known = pass.facts.registry.as_ref().ok()?;
+    if !known.proven && !known.is_accepted() {
+        return Some(account_unknown(&known.identity()));
+    }
+    mass_absence(context, &key_of(&pass.facts.client), inventory, known)
 }
 
 /// Many clients that vanish at once point to a restored backup or the wrong account, not to so many deletions.
@@ -279,7 +310,7 @@ pub fn mass_absence(
     known: &Known,
 ) -> Option<Why> {
     let (missing, all) = vanished(context, key, inventory);
-    if !is_mass(missing.len(), all) {
+    if !is_mass(missing.len(), all) || !Rule::MassAbsence.holds() {
         return None;
     }
     let token = fingerprint(&(known.identity(), &missing));
@@ -324,7 +355,11 @@ pub async fn search(pass: &mut Pass, context: &Context) -> Result<(), PassError>
         let client = pass.facts.record().map_or_else(|| named.client(), |record| record.client.clone());
         return match observe(pass, &client).await? {
             // Without a record only the mark tells that the client is ours: everybody who may write the object could have named it.
-            Some(seen) if pass.facts.record().is_some() || is_of_object(&pass.facts, &seen) => {
+            Some(seen)
+                if pass.facts.record().is_some()
+                    || is_of_object(&pass.facts, &seen)
+                    || !Rule::Trust.holds() =>
+            {
                 found(pass, seen.over(&client));
                 Ok(())
             }

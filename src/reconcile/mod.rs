@@ -10,6 +10,7 @@ pub mod intent;
 pub mod lanes;
 pub mod look;
 pub mod next;
+pub mod protocol;
 pub mod record;
 mod report;
 pub mod rotation;
@@ -27,7 +28,7 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
-    runtime::{controller::Action, events::Recorder, reflector::Store},
+    runtime::{controller::Action, events::Reporter, reflector::Store},
 };
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
@@ -56,6 +57,8 @@ const API_TIMEOUT: Duration = Duration::from_secs(15);
 pub const SLOWLY: Duration = Duration::from_mins(10);
 /// For what should come soon.
 pub const SOON: Duration = Duration::from_secs(30);
+/// Between tries of a deletion that the registry refuses.
+const WHILE_DELETING: Duration = Duration::from_mins(1);
 
 /// What all passes share.
 pub struct Context {
@@ -72,7 +75,7 @@ pub struct Context {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where events go.
-    pub recorder: Recorder,
+    pub reporter: Reporter,
     /// Makes nonces: unique, not secret.
     pub nonces: Box<dyn Fn() -> String + Send + Sync>,
     /// Which installation this is: the UID of the operator's namespace.
@@ -353,12 +356,18 @@ fn outcome(context: &Context, pass: &Pass, end: &Step) -> Outcome {
         Step::Fail(error) => match error.kind.retry() {
             Retry::Backoff => ("error", context.backoff.failed(uid, generation)),
             Retry::After(after) => ("waiting", jittered(after + Duration::from_secs(1), &uid).max(after)),
+            // A deletion has no time to lose; what comes of it cannot be tried again later.
+            Retry::Slowly | Retry::OnChange if facts.deleting() => ("error", jittered(WHILE_DELETING, &uid)),
             Retry::Slowly => ("error", jittered(SLOWLY.min(interval.max(SOON)), &uid)),
             Retry::OnChange => ("refused", jittered(interval, &uid)),
         },
     };
     if result != "error" {
         context.backoff.forget(uid);
+        // What a look has shown and nothing came of has to be seen again.
+        if facts.progress.looked {
+            context.looks.looked(uid);
+        }
     }
     let delay = next_event(facts).map_or(delay, |event| delay.min(event));
     // A deletion must not sleep past its end.

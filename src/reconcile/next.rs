@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::{
     facts::{Facts, Why},
     intent::Intent,
+    protocol,
     record::{Record, Released, Retiring},
     rotation,
     secret::{self, Found},
@@ -115,8 +116,17 @@ impl Effect {
 
 type Rule = fn(&Facts) -> Option<Step>;
 
-/// The rules, in order.
-const RULES: [Rule; 31] = [
+/// Names the rules once, in order.
+macro_rules! rules {
+    ($($rule:ident,)*) => {
+        /// The rules, in order.
+        const RULES: &[Rule] = &[$($rule),*];
+        /// Their names.
+        pub const NAMES: &[&str] = &[$(stringify!($rule)),*];
+    };
+}
+
+rules! {
     credentials_in_hand,
     stray_in_hand,
     refusal_in_hand,
@@ -148,11 +158,12 @@ const RULES: [Rule; 31] = [
     rotation_is_due,
     client_is_disabled,
     no_secret_or_expired,
-];
+}
 
 /// The first rule that has something to say; if none has, everything is as declared.
 pub fn next(facts: &Facts) -> Step {
-    RULES.iter().find_map(|rule| rule(facts)).unwrap_or(Step::Settled)
+    let mut rules = RULES.iter().enumerate().filter(|(n, _)| protocol::is_heard(*n));
+    rules.find_map(|(_, rule)| rule(facts)).unwrap_or(Step::Settled)
 }
 
 /// Hands off; what stood in status before stays true.

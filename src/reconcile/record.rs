@@ -17,6 +17,7 @@ use url::Url;
 
 use super::{
     intent::{Named, Refusal},
+    protocol::Rule,
     rotation::Schedule,
 };
 use crate::{
@@ -187,6 +188,15 @@ struct Stored {
 }
 
 impl Stored {
+    /// Other ids, what is to be removed, and the registry whose credentials would be used.
+    fn forget_what_leads_elsewhere(&mut self, registry: &RegistryRef) {
+        self.state.registry.clone_from(registry);
+        (self.registration_id, self.secret_id) = (None, None);
+        (self.state.previous, self.state.stray_secrets) = (None, false);
+        self.state.revoking.clear();
+        self.state.retiring.clear();
+    }
+
     fn of(record: &Record) -> Self {
         let client = &record.client;
         let (managed_by_registry, unmanaged_because) = match &client.management {
@@ -351,11 +361,9 @@ impl Record {
         let Beside { client_id, secret_key, mut stored } = serde_json::from_str(text).ok()?;
         let value = secret.data.as_ref().and_then(|data| data.get(&secret_key));
         let value = value.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-        (stored.registration_id, stored.secret_id) = (None, None);
-        (stored.state.previous, stored.state.stray_secrets) = (None, false);
-        stored.state.revoking.clear();
-        stored.state.retiring.clear();
-        stored.state.registry.clone_from(&object.spec.registry_ref);
+        if Rule::Trust.holds() {
+            stored.forget_what_leads_elsewhere(&object.spec.registry_ref);
+        }
         let owner = Owner::of(object);
         let (client, state) = stored.client(client_id, value, Management::Registry);
         let version = secret.metadata.resource_version.clone();

@@ -3,13 +3,14 @@
 use kube::{
     Api, Resource, ResourceExt,
     api::PostParams,
-    runtime::events::{Event, EventType},
+    runtime::events::{Event, EventType, Recorder},
 };
 
 use super::{
     Context, PassError, call,
     facts::{Facts, Note, Why},
     next::Step,
+    protocol::Rule,
     status,
 };
 use crate::api::{Condition, ConditionStatus, OAuthClient, conditions};
@@ -30,6 +31,9 @@ pub async fn report(context: &Context, facts: &mut Facts, end: &Step) -> Result<
     if old != Some(&new) {
         let mut client = facts.client.clone();
         client.status = Some(new.clone());
+        if !Rule::Guard.holds() {
+            client.metadata.resource_version = None;
+        }
         let clients: Api<OAuthClient> =
             Api::namespaced(context.kube.clone(), &client.namespace().unwrap_or_default());
         // The object's resourceVersion goes with it: a stale pass reports nothing.
@@ -70,10 +74,10 @@ async fn publish(context: &Context, client: &OAuthClient, note: &Note) {
         action: "Reconcile".into(),
         secondary: None,
     };
+    // A recorder counts events of one reason and keeps the first one's words; ours differ in what they name.
+    let recorder = Recorder::new(context.kube.clone(), context.reporter.clone());
     // An event that cannot be published is no reason to fail the pass.
-    match tokio::time::timeout(super::API_TIMEOUT, context.recorder.publish(&event, &client.object_ref(&())))
-        .await
-    {
+    match tokio::time::timeout(super::API_TIMEOUT, recorder.publish(&event, &client.object_ref(&()))).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an event was not published"),
         Err(_) => tracing::debug!("an event was not published in time"),

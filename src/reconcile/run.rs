@@ -16,6 +16,7 @@ use super::{
     intent::Intent,
     look,
     next::Effect,
+    protocol::Rule,
     record::{self, Place, Record, Released, Retiring},
     secret::{self, Found},
 };
@@ -71,7 +72,11 @@ async fn prepare(pass: &mut Pass) -> Result<(), PassError> {
 
 /// Finalizer and intent, in one patch that fails if our view of the object is stale.
 async fn announce(pass: &mut Pass, context: &Context, intent: &Intent) -> Result<(), PassError> {
-    annotate(pass, context, intent).await?;
+    if is_announced_anew(&pass.facts) {
+        annotate(pass, context, intent).await?;
+    } else if pass.facts.intent.is_none() {
+        pass.facts.intent = Some(intent.clone());
+    }
     pass.facts.progress.announced = true;
     if let Some(suspect) = intent.suspects.last().filter(|_| intent.attempt > 1) {
         let message = format!(
@@ -82,6 +87,11 @@ async fn announce(pass: &mut Pass, context: &Context, intent: &Intent) -> Result
         pass.facts.progress.warn("SuspectedOrphan", message);
     }
     Ok(())
+}
+
+/// Always, as long as the rules hold.
+fn is_announced_anew(facts: &Facts) -> bool {
+    Rule::WriteAhead.holds() && (Rule::Nonce.holds() || facts.unresolved().is_none())
 }
 
 /// What became of an attempt stays true when somebody has changed the object meanwhile; only then nothing else is.
@@ -166,7 +176,9 @@ async fn patch_metadata(
     what: &'static str,
     mut metadata: serde_json::Value,
 ) -> Result<(), PassError> {
-    metadata["resourceVersion"] = json!(pass.facts.client.metadata.resource_version);
+    if Rule::Guard.holds() {
+        metadata["resourceVersion"] = json!(pass.facts.client.metadata.resource_version);
+    }
     let patch = Patch::Merge(json!({"metadata": metadata}));
     let clients: Api<OAuthClient> =
         Api::namespaced(context.kube.clone(), &pass.facts.client.namespace().unwrap_or_default());
@@ -246,6 +258,11 @@ async fn retire(pass: &mut Pass, old: Retiring) -> Result<(), PassError> {
 /// Creates the record, or updates it under the version that was read.
 async fn store(pass: &mut Pass, context: &Context, record: Record) -> Result<(), PassError> {
     let made = pass.facts.progress.in_hand.as_ref().is_some_and(|reply| reply.to == Asked::Register);
+    if made && !Rule::Commit.holds() {
+        pass.facts.progress.in_hand = None;
+        pass.facts.record = Ok(Some(record));
+        return Ok(());
+    }
     let committed = match record.place {
         Place::Apart => commit(context, &record).await,
         Place::WithSecret => commit_with_secret(context, &pass.facts, &record).await,
@@ -409,7 +426,8 @@ async fn commit_to(secrets: &Api<Secret>, secret: &Secret) -> Result<Committed, 
     let mut unsure = false;
     loop {
         match try_commit(secrets, secret, unsure).await {
-            Err(error) if error.is_transient() && started.elapsed() < COMMIT_FOR => {
+            // Twice at least: a process that stood still has lost the time, but not what it holds.
+            Err(error) if error.is_transient() && (!unsure || started.elapsed() < COMMIT_FOR) => {
                 tracing::warn!(%error, "the record is not stored yet; trying again");
                 unsure = true;
                 tokio::time::sleep(delay).await;
@@ -435,6 +453,9 @@ async fn try_commit(records: &Api<Secret>, secret: &Secret, unsure: bool) -> Res
     };
     match call("read the record", records.get_opt(&name)).await? {
         Some(found) if record::says(&found, secret) => Ok(Committed::Stored(found)),
+        Some(_) if conflict && !Rule::CreateOnce.holds() => Ok(Committed::Stored(
+            call("write over the record", records.replace(&name, &PostParams::default(), secret)).await?,
+        )),
         Some(found) if conflict => Ok(Committed::Taken(found)),
         _ => {
             let why = "it was refused, but an earlier try may still arrive".into();

@@ -469,12 +469,10 @@ impl Registry for DynamicRegistration {
             404 | 410 => self.gone_or_lost(client, &reply).await,
             _ if token_refused(&reply) => self.gone_or_lost(client, &reply).await,
             300..=399 => Err(redirected(&reply, "the update")),
-            403 | 405 | 501 => Err(Error::new(
-                Kind::Unsupported,
-                format!(
-                    "the registry does not let the client be changed (it answered {})",
-                    reply.status.as_u16()
-                ),
+            // RFC 7592 section 2.2 lets a server forbid updates; so does a firewall, for a while.
+            status @ (403 | 405 | 501) => Err(Error::new(
+                if status == 403 { Kind::Unauthorized } else { Kind::Unsupported },
+                format!("the registry does not let the client be changed (it answered {status})"),
             )),
             408 | 500.. => Err(unavailable(&reply, "the update")),
             status => Err(Error::new(

@@ -11,6 +11,7 @@ use crate::{
     reconcile::{
         facts::{Facts, Known, Search, Why},
         intent::{Intent, Named},
+        protocol::Rule,
     },
     registry::{Adoption, Client, Rotation},
 };
@@ -58,7 +59,7 @@ pub(super) fn secret_to_issue(facts: &Facts) -> Option<Step> {
     let intent = facts.intent.as_ref()?;
     let client = client_to_serve(facts, intent)?;
     let announced = facts.progress.announced && intent.refused.is_none();
-    if announced && intent.secret_for == Some(Named::of(client)) {
+    if !Rule::Own.holds() || announced && intent.secret_for == Some(Named::of(client)) {
         return Some(Step::Do(Effect::IssueSecret(Box::new(client.clone()))));
     }
     let old = facts.settle <= facts.since(intent.at);

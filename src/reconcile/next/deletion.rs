@@ -7,6 +7,7 @@ use crate::{
     api::{DeletionPolicy, annotations},
     reconcile::{
         facts::{Facts, Why},
+        protocol::Rule,
         record::{Place, Released},
         secret::{self, Found},
     },
@@ -26,7 +27,7 @@ pub(super) fn being_deleted(facts: &Facts) -> Option<Step> {
         Ok(None) => return Some(delete_without_record(facts)),
         Err(why) => return Some(delete_with_broken_record(facts, why)),
     };
-    if record.released.is_some() {
+    if record.released.is_some() || !Rule::DeletionOrder.holds() {
         return Some(Step::Do(Effect::RemoveFinalizer));
     }
     if facts.client.spec.deletion_policy == DeletionPolicy::Retain {

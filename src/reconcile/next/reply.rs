@@ -8,6 +8,7 @@ use crate::{
     reconcile::{
         facts::{Asked, Facts, InHand, refusal},
         intent::{Intent, Named},
+        protocol::Rule,
         record::{Owner, Place, Previous, Record, Retiring, State},
         rotation::{Schedule, overlap},
         secret::Found,
@@ -188,7 +189,7 @@ fn looked(facts: &Facts, record: &Record, in_hand: &InHand) -> Record {
 
 /// Who made a client that is not going to be used removes it while holding its token.
 pub(super) fn stray_in_hand(facts: &Facts) -> Option<Step> {
-    let stray = facts.progress.stray.as_ref()?;
+    let stray = facts.progress.stray.as_ref().filter(|_| Rule::Loser.holds())?;
     Some(Step::Do(Effect::DeregisterStray(Box::new(stray.clone()))))
 }
 

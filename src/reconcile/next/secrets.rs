@@ -8,6 +8,7 @@ use super::{
 use crate::reconcile::{
     facts::{Facts, Known},
     intent::{Intent, Named},
+    protocol::Rule,
     record::Record,
 };
 use crate::registry::Rotation;
@@ -34,7 +35,8 @@ pub(super) fn secret_is_dead(facts: &Facts) -> Option<Step> {
     };
     // A request of ours that is still on its way would be taken for somebody else's.
     let young = record.state.secret_since.is_some_and(|since| facts.since(since) < facts.settle);
-    (dead && !young && known.capabilities.rotation != Rotation::Recreate).then(|| issue(facts, known, record))
+    (dead && Rule::Verify.holds() && !young && known.capabilities.rotation != Rotation::Recreate)
+        .then(|| issue(facts, known, record))
 }
 
 /// A rotation that is due, or that somebody asked for.
@@ -112,6 +114,11 @@ fn to_revoke(facts: &Facts, record: &Record) -> Option<Step> {
                 || record.state.revoking.contains(id)
         };
         let strays = shown.iter().map(|secret| &secret.id).filter(|id| !ours(id)).cloned();
+        if !Rule::Fence.holds() {
+            let strays: Vec<String> = strays.collect();
+            let stray = strays.into_iter().find(|id| !facts.progress.revoked.contains(id));
+            return stray.map(|id| Step::Do(Effect::RevokeSecret(id)));
+        }
         next.state.revoking.extend(strays);
         next.state.stray_secrets = false;
     }

@@ -5,6 +5,7 @@ use crate::{
     api::ReplacementPolicy,
     reconcile::{
         facts::{Difference, Facts, Known, Why},
+        protocol::Rule,
         record::Record,
     },
     registry::{ClientMetadata, Field, Management, MarkPlace, Support, error::quote, metadata},
@@ -61,7 +62,7 @@ fn update_by_registry(
     reset: Vec<Field>,
 ) -> Option<Step> {
     let marked = bears_pending_mark(facts, known, record);
-    if marked && !facts.names(record) {
+    if marked && Rule::IdFirst.holds() && !facts.names(record) {
         return None;
     }
     let difference = facts.difference(record, known);

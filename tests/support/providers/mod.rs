@@ -212,6 +212,12 @@ impl<P: Provider> Fake<P> {
         self.lock().calls.clone()
     }
 
+    /// What the contract calls a request.
+    pub fn operation(&self, request: &Request) -> String {
+        let state = self.lock();
+        state.contract.operation(&request.below(state.provider.prefix().unwrap_or_default()))
+    }
+
     /// How often an operation took place, as the contract names it.
     pub fn count(&self, operation: &str) -> usize {
         self.lock().calls.iter().filter(|call| call.operation == operation).count()

@@ -1,4 +1,4 @@
-//! The same promises at the four providers: each driver against its own fake under its contract, with every fault at every call.
+//! The same promises at the four providers: each driver against its own fake under its contract.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,9 +11,8 @@ use crate::{
     providers::{Fake, cal_com, meteroid, place::Place, teable, telnyx},
 };
 
-/// What it costs at one provider, and whether clients can be changed there at all.
+/// What it costs at one provider.
 pub(super) trait Priced: Place {
-    const UPDATES: bool = true;
     /// Calls of a registration, rename and secret included.
     const CALLS: usize = 2;
     /// Writes to Kubernetes until it is ready.
@@ -31,7 +30,6 @@ impl Priced for teable::Teable {
 }
 
 impl Priced for meteroid::Meteroid {
-    const UPDATES: bool = false;
     const CALLS: usize = 1;
 }
 
@@ -126,159 +124,6 @@ impl<P: Priced> Town<P> {
 
 pub(super) fn ask(world: &World) {
     world.annotate(annotations::REQUESTED_AT, json!(world.now().to_string()));
-}
-
-type Change<P> = fn(&Town<P>);
-
-/// What people or the registry do to a client that is ready, or new.
-fn changes<P: Priced>() -> Vec<(&'static str, Change<P>)> {
-    let mut changes: Vec<(&'static str, Change<P>)> = vec![
-        ("create", |_| {}),
-        ("lose", |town| {
-            town.fake.at(|provider| names(provider).keys().for_each(|id| provider.take(id)));
-            ask(&town.world);
-        }),
-        ("delete the Secret", |town| town.world.edit_at("Secret", None)),
-        ("edit the Secret", |town| {
-            town.world.edit_at("Secret", Some(json!({"data": {"client_secret": "Z2FyYmFnZQ=="}})));
-        }),
-        ("delete", |town| town.world.delete()),
-        ("rotate", |town| town.world.annotate(annotations::ROTATE, json!("1"))),
-        ("rename", |town| town.world.edit(json!({"spec": {"clientName": "Renamed"}}))),
-        ("delete in the overlap", |town| town.world.delete()),
-        ("end the overlap", |_| {}),
-    ];
-    if P::UPDATES {
-        changes.push(("drift", |town| {
-            let id = town.id().unwrap();
-            town.fake.at(|provider| provider.rename(&id, "Somebody else's"));
-            ask(&town.world);
-        }));
-    }
-    changes
-}
-
-async fn after<P: Priced>(name: &str, change: Change<P>) -> Town<P> {
-    let spec = json!({"replacementPolicy": "WhenNeeded", "rotation": {}});
-    let town = if name == "create" { Town::new(&spec) } else { Town::ready(&spec).await };
-    if name.ends_with("the overlap") {
-        // Where nothing can be changed this is a new client, too.
-        town.world.edit(json!({"spec": {"clientName": "Rotated"}}));
-        town.world.annotate(annotations::ROTATE, json!("1"));
-        town.world.settle().await;
-    }
-    if name == "end the overlap" {
-        tokio::time::advance(OVERLAP).await;
-    }
-    change(&town);
-    town
-}
-
-async fn every_fault_heals<P: Priced>() {
-    let faults = [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::ReplyLost,
-        Fault::Lost,
-        Fault::Late,
-        Fault::Answered(500),
-        Fault::ObjectTouched,
-        Fault::Conflict,
-    ];
-    let mut failures = Vec::new();
-    for (name, change) in changes::<P>() {
-        for fault in faults {
-            for call in 0.. {
-                let town = after::<P>(name, change).await;
-                town.world.fault_at(0, call, fault);
-                let done = town.world.pass().await;
-                if town.world.faults_left() > 0 {
-                    break;
-                }
-                town.world.deliver();
-                let what = format!("{name}: {fault:?} at call {call}, after {done:?}");
-                failures.extend(town.comes_to_rest(&what).await.err());
-            }
-        }
-    }
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_fault_at_every_call_heals_at_cal_com() {
-    every_fault_heals::<cal_com::CalCom>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_fault_at_every_call_heals_at_telnyx() {
-    every_fault_heals::<telnyx::Telnyx>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_fault_at_every_call_heals_at_teable() {
-    every_fault_heals::<teable::Teable>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_fault_at_every_call_heals_at_meteroid() {
-    every_fault_heals::<meteroid::Meteroid>().await;
-}
-
-/// Another operator sleeps in a pass, and its request goes out when all has been done without it.
-async fn sleepers_do_no_harm<P: Priced>() {
-    let meanwhiles: [(&str, Change<P>); 3] = [
-        ("nothing", |_| {}),
-        ("delete", |town| town.world.delete()),
-        ("rotate", |town| town.world.annotate(annotations::ROTATE, json!("2"))),
-    ];
-    // In these something is made or removed there.
-    let matters = ["create", "lose", "delete", "rotate", "rename"];
-    let mut failures = Vec::new();
-    for (name, change) in changes::<P>().into_iter().filter(|(name, _)| matters.contains(name)) {
-        for (then, meanwhile) in meanwhiles {
-            for call in 0.. {
-                let town = after::<P>(name, change).await;
-                let world = &town.world;
-                world.restart(1);
-                world.fault_at(1, call, Fault::Held);
-                let Some(asleep) = world.hold(1, world.object().unwrap()).await else { break };
-                tokio::time::advance(SETTLE * 2).await;
-                if world.object().is_some() {
-                    meanwhile(&town);
-                }
-                let others = world.work(8).await;
-                world.round().await;
-                world.state().log.clear();
-                world.release();
-                asleep.await;
-                let awake = world.state().log.clone();
-                let what =
-                    format!("{name}: asleep at call {call}; {then}; meanwhile {others:?}; awake {awake:?}");
-                failures.extend(town.comes_to_rest(&what).await.err());
-            }
-        }
-    }
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_cal_com() {
-    sleepers_do_no_harm::<cal_com::CalCom>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_telnyx() {
-    sleepers_do_no_harm::<telnyx::Telnyx>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_teable() {
-    sleepers_do_no_harm::<teable::Teable>().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_that_sleeps_at_any_call_does_no_harm_at_meteroid() {
-    sleepers_do_no_harm::<meteroid::Meteroid>().await;
 }
 
 async fn costs<P: Priced>() {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
@@ -116,83 +115,6 @@ async fn ready_with(manners: Manners, spec: serde_json::Value) -> World {
     world.settle().await;
     at_rest(&world, "before");
     world
-}
-
-/// Reports all failures at once: the pattern among them is what helps.
-fn report(failures: &[String]) {
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_fault_at_every_call_heals() {
-    let faults = [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::ReplyLost,
-        Fault::Lost,
-        Fault::Late,
-        Fault::Answered(403),
-        Fault::Answered(500),
-        Fault::ObjectTouched,
-        Fault::RecordTouched,
-        Fault::Conflict,
-    ];
-    let mut failures = Vec::new();
-    for (name, change) in CHANGES {
-        for fault in faults {
-            for call in 0.. {
-                let world = after(name, change).await;
-                world.fault_at(0, call, fault);
-                let done = world.pass().await;
-                if world.faults_left() > 0 {
-                    break;
-                }
-                world.deliver();
-                let what = format!("{name}: {fault:?} at call {call}, after {done:?}");
-                failures.extend(comes_to_rest(&world, &what).await.err());
-                if name == "retain" && world.state().clients.is_empty() {
-                    failures.push(format!("{what}: not retained"));
-                }
-            }
-        }
-    }
-    report(&failures);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_that_sleeps_at_any_call_does_no_harm_when_it_wakes() {
-    let meanwhiles: [(&str, Change); 4] = [
-        ("nothing", |_| {}),
-        ("delete", World::delete),
-        ("rename", |world| rename(world, "Renamed again")),
-        ("lose", lose),
-    ];
-    let mut failures = Vec::new();
-    for (name, change) in CHANGES {
-        for (then, meanwhile) in meanwhiles {
-            for call in 0.. {
-                let world = after(name, change).await;
-                world.restart(1);
-                world.fault_at(1, call, Fault::Held);
-                let Some(asleep) = world.hold(1, world.object().unwrap()).await else { break };
-                let before = world.state().log.clone();
-                tokio::time::advance(SETTLE * 2).await;
-                if world.object().is_some() {
-                    meanwhile(&world);
-                }
-                let others = world.work(20).await;
-                world.state().log.clear();
-                world.release();
-                asleep.await;
-                let awake = world.state().log.clone();
-                let what = format!(
-                    "{name}: asleep at call {call} after {before:?}; {then}; meanwhile {others:?}; awake {awake:?}"
-                );
-                failures.extend(comes_to_rest(&world, &what).await.err());
-            }
-        }
-    }
-    report(&failures);
 }
 
 const REGISTERS: [&str; 5] = [
@@ -1060,62 +982,5 @@ async fn no_pass_comes_back_at_once() {
             let wake = world.pass_with(0, world.object().unwrap()).await.unwrap();
             assert!(wake >= Duration::from_millis(50), "{name}, call {call}: {wake:?}");
         }
-    }
-}
-
-fn any_fault() -> impl Strategy<Value = Fault> {
-    prop::sample::select(vec![
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::ReplyLost,
-        Fault::Lost,
-        Fault::Late,
-        Fault::Answered(403),
-        Fault::Answered(500),
-        Fault::ObjectTouched,
-        Fault::RecordTouched,
-        Fault::Conflict,
-    ])
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn faults_in_a_row_heal_while_another_operator_sleeps(
-        changes in prop::collection::vec(0..CHANGES.len(), 1..3),
-        faults in prop::collection::vec((0..40_usize, any_fault()), 0..4),
-        asleep in prop::option::of((0..2_usize, 0..12_usize)),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new();
-            let mut sleeper = None;
-            for (call, fault) in &faults {
-                world.fault_at(0, *call, *fault);
-            }
-            for (n, change) in changes.iter().enumerate() {
-                world.work(3).await;
-                if world.object().is_some_and(|object| object.metadata.deletion_timestamp.is_none()) {
-                    CHANGES[*change].1(&world);
-                }
-                if let (Some((when, call)), Some(object)) = (asleep, world.object())
-                    && when == n
-                {
-                    world.restart(1);
-                    world.fault_at(1, call, Fault::Held);
-                    sleeper = world.hold(1, object).await;
-                }
-            }
-            world.work(6).await;
-            world.forget_faults();
-            world.deliver();
-            world.release();
-            if let Some(sleeper) = sleeper {
-                sleeper.await;
-            }
-            let what = format!("{changes:?} {faults:?} {asleep:?}");
-            comes_to_rest(&world, &what).await.unwrap_or_else(|why| panic!("{why}"));
-        });
     }
 }

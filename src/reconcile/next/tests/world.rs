@@ -11,10 +11,7 @@ use async_trait::async_trait;
 use axum::{Router, extract::Request, response::IntoResponse};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use kube::runtime::{
-    events::{Recorder, Reporter},
-    reflector, watcher,
-};
+use kube::runtime::{events::Reporter, reflector, watcher};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -51,8 +48,6 @@ pub(super) enum Fault {
     ReplyLost,
     /// It never arrives.
     Lost,
-    /// The operator dies; the request arrives when [`World::deliver`] says so.
-    Late,
     /// It and its operator stand still until [`World::release`].
     Held,
     /// It has no effect and this answer.
@@ -105,7 +100,6 @@ pub(super) struct State {
     counts: BTreeMap<usize, usize>,
     at: Vec<(usize, usize, Fault)>,
     on: VecDeque<(&'static str, Fault)>,
-    late: Vec<Call>,
     dead: Vec<usize>,
 }
 
@@ -240,7 +234,7 @@ impl World {
         let metrics = Arc::new(Metrics::new());
         let nonces = self.shared.clone();
         let context = Context {
-            recorder: Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None }),
+            reporter: Reporter { controller: "test".into(), instance: None },
             kube: client,
             clock: self.shared.clock,
             sessions: Sessions::new(Arc::new(Road(self.shared.clone(), who)), metrics.clone()),
@@ -375,21 +369,6 @@ impl World {
     pub(super) fn faults_left(&self) -> usize {
         let state = self.state();
         state.at.len() + state.on.len()
-    }
-
-    /// Requests that were on their way arrive.
-    pub(super) fn deliver(&self) {
-        let late = std::mem::take(&mut self.state().late);
-        for call in late {
-            let now = self.now();
-            match call {
-                Call::Kube(method, path, body) => drop(self.state().kube(&method, &path, body, now)),
-                Call::Registry(method, path, token, body) => {
-                    drop(self.state().registry(&method, &path, &token, body, now));
-                }
-                Call::Provider(_) => drop(self.shared.apply(call)),
-            }
-        }
     }
 
     /// Until a request stands still.
@@ -638,10 +617,6 @@ impl Shared {
             }
             Some(Fault::ReplyLost) => drop(self.apply(call)),
             Some(Fault::Lost) => {}
-            Some(Fault::Late) => {
-                self.state.lock().unwrap().late.push(call);
-                crash();
-            }
             Some(Fault::Held) => {
                 self.held.notify_one();
                 self.released.notified().await;

@@ -415,7 +415,7 @@ async fn a_deregistration_ends_with_each_answer_that_means_gone() {
 
 #[tokio::test]
 async fn replies_to_reads_and_updates_say_what_happens_next() {
-    use Kind::{Protocol, Rejected, Unavailable, Unsupported};
+    use Kind::{Protocol, Rejected, Unauthorized, Unavailable, Unsupported};
     let rows = [
         (Empty(500), Unavailable, Unavailable, "Canaille with a new authlib"),
         (Empty(503), Unavailable, Unavailable, "again later"),
@@ -424,7 +424,7 @@ async fn replies_to_reads_and_updates_say_what_happens_next() {
         (NotSent, Unavailable, Unavailable, "again"),
         (Empty(301), Protocol, Protocol, "never followed"),
         (Empty(307), Protocol, Protocol, "never followed"),
-        (Empty(403), Unsupported, Unsupported, "RFC 7592: not allowed"),
+        (Empty(403), Unsupported, Unauthorized, "RFC 7592: not allowed, or not today"),
         (Empty(405), Unsupported, Unsupported, "RFC 7592: not supported"),
         (Empty(501), Unsupported, Unsupported, "not implemented"),
         (Json(400, json!({"error": "invalid_client_metadata"})), Unavailable, Rejected, "refused"),

@@ -1,0 +1,208 @@
+//! One run: a world, a plan, operators that come and go, and what is true at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::events::Reporter;
+use oauth_operator::{
+    clock::Clock,
+    controller,
+    metrics::Metrics,
+    reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
+    registry::Sessions,
+    rounds, sweep,
+};
+use serde_json::json;
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
+
+use crate::{
+    INSTALLATION, NAMESPACE, OPERATOR_NAMESPACE, acts,
+    cluster::at,
+    invariants,
+    network::{Happened, Network, Seen},
+    plan::Plan,
+    registries::Class,
+    scenario::Scenario,
+};
+
+/// Nothing takes longer to come to rest: a deletion gives up after five minutes, an overlap ends after ten.
+const PATIENCE: Duration = Duration::from_hours(3);
+/// Nothing takes so many calls, thousands of looks at many clients included.
+const MOST_CALLS: usize = 20_000;
+const DRIFT_INTERVAL: Duration = Duration::from_secs(330);
+const STEP: Duration = Duration::from_secs(20);
+
+/// What a run was.
+pub struct Outcome {
+    /// All calls that the operators sent, up to one drift interval after the last write.
+    pub calls: Vec<Seen>,
+    pub events: usize,
+    pub violations: Vec<String>,
+    /// Clients that nobody can ever find again.
+    pub orphans: usize,
+    /// How everything stands at the end, without ids and times.
+    pub end: String,
+    pub trace: Vec<String>,
+    /// What went wrong, in words that make a plan.
+    pub met: Vec<String>,
+    /// How often something was held against an invariant.
+    pub checked: usize,
+}
+
+/// Runs a scenario at a registry of this class under this plan.
+pub fn run(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(World::play(class, scenario, plan))
+}
+
+struct World {
+    network: Network,
+    happened: UnboundedReceiver<Happened>,
+    operators: JoinSet<()>,
+    count: usize,
+}
+
+impl World {
+    async fn play(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
+        let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().expect("a time"));
+        // Two operators at a registry whose reads change the secret: what one has just read, the other does not know yet.
+        let renewed = class.rotates_on_read && scenario.operators > 1;
+        let strict = !(scenario.tampers || plan.meddles() || renewed);
+        let (network, happened) = Network::new(class, scenario.ready > 1, plan.clone(), clock, strict);
+        let mut world = Self { network, happened, operators: JoinSet::new(), count: 0 };
+        world.prepare(class, scenario);
+        (0..scenario.operators).for_each(|_| world.start());
+        if scenario.ready > 0 {
+            world.rest(Duration::from_mins(2)).await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let now = world.now();
+        world.network.outside().arm();
+        (scenario.act.act)(&mut world.network.outside(), now);
+        world.rest(scenario.quiet).await;
+        if let Some(then) = &scenario.then {
+            let now = world.now();
+            let wrong = (then.wrong)(&world.network.outside());
+            world.network.outside().violations.extend(wrong);
+            (then.act.act)(&mut world.network.outside(), now);
+            world.rest(scenario.quiet).await;
+        }
+        world.report(class, scenario)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.network.clock.now()
+    }
+
+    fn prepare(&self, class: &Class, scenario: &Scenario) {
+        let now = self.now();
+        let mut outside = self.network.outside();
+        for name in [NAMESPACE, OPERATOR_NAMESPACE] {
+            outside.cluster.apply(
+                &at("namespaces", "", name),
+                json!({"kind": "Namespace", "apiVersion": "v1"}),
+                now,
+            );
+        }
+        outside.credentials = (class.credentials)();
+        let credentials = outside.credentials.clone();
+        acts::put_credentials(&mut outside, &credentials, now);
+        let mut spec = (class.registry)();
+        spec["allowedNamespaces"] = json!({});
+        spec["driftInterval"] = json!("5m");
+        let registry =
+            json!({"apiVersion": "oauth-operator.io/v1alpha1", "kind": "ClusterOAuthRegistry", "spec": spec});
+        outside.cluster.apply(&at("clusteroauthregistries", "", "registry"), registry, now);
+        outside.spec = (class.spec)();
+        outside.spec["replacementPolicy"] = json!("WhenNeeded");
+        outside.spec["rotation"] = json!({"overlap": "6m"});
+        crate::cluster::merge(&mut outside.spec, &(scenario.spec)());
+        for n in 0..scenario.ready {
+            acts::apply(&mut outside, n, now);
+        }
+    }
+
+    /// Starts an operator.
+    fn start(&mut self) {
+        let who = self.count;
+        self.count += 1;
+        let kube = self.network.to_cluster(who);
+        let watches = controller::watches(&kube, &[]);
+        let metrics = Arc::new(Metrics::new());
+        let made = std::sync::atomic::AtomicU32::new(0);
+        let context = Arc::new(Context {
+            reporter: Reporter { controller: "simulation".into(), instance: None },
+            clock: self.network.clock,
+            sessions: Sessions::new(self.network.to_registries(who), metrics.clone()),
+            registries: watches.registries,
+            settings: Settings {
+                operator_namespace: OPERATOR_NAMESPACE.into(),
+                settle_time: Duration::from_secs(30),
+                deletion_timeout: Duration::from_mins(5),
+            },
+            nonces: Box::new(move || {
+                format!("n{who}-{}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            }),
+            clients: watches.clients.clone(),
+            looks: Looks::default(),
+            misses: Misses::default(),
+            backoff: Backoff::default(),
+            lanes: Lanes::new(8),
+            installation: INSTALLATION.into(),
+            metrics,
+            kube,
+        });
+        let (rounds, sweep) =
+            (rounds::run(context.clone(), Vec::new()), sweep::run(context.clone(), Vec::new()));
+        let passes = controller::run(context, watches.scopes, std::future::pending());
+        self.operators.spawn(async move {
+            tokio::join!(passes, rounds, sweep);
+        });
+    }
+
+    /// Until nothing has been written for so long. Operators that died are started again meanwhile.
+    async fn rest(&mut self, quiet: Duration) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        self.network.outside().last_write = tokio::time::Instant::now();
+        while !self.network.outside().is_quiet(quiet) {
+            if tokio::time::Instant::now() > end || self.network.outside().sent > MOST_CALLS {
+                self.network.outside().violations.push("I5: it does not come to rest".into());
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(happened) = self.happened.recv() => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    match happened { Happened::OperatorFailed => self.start() }
+                }
+                Some(ended) = self.operators.join_next() => {
+                    let why = ended.err().map(|error| error.to_string()).unwrap_or_default();
+                    self.network.outside().violations.push(format!("an operator ended: {why}"));
+                    self.start();
+                }
+                () = tokio::time::sleep(STEP) => {}
+            }
+        }
+    }
+
+    fn report(&self, class: &Class, scenario: &Scenario) -> Outcome {
+        let mut outside = self.network.outside();
+        let mut violations = std::mem::take(&mut outside.violations);
+        let (found, orphans) = invariants::at_rest(&outside, class, scenario);
+        violations.extend(found);
+        let (calls, events) = outside.seen();
+        let last =
+            calls.get(outside.calls_until_rest.saturating_sub(1)).map(|call| call.at).unwrap_or_default();
+        Outcome {
+            calls: calls.iter().filter(|call| call.at <= last + DRIFT_INTERVAL).cloned().collect(),
+            events,
+            violations,
+            orphans,
+            end: invariants::end(&outside),
+            trace: outside.trace.clone(),
+            met: outside.met.clone(),
+            checked: outside.checked + invariants::AT_REST,
+        }
+    }
+}
