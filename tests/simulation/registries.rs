@@ -74,86 +74,46 @@ pub struct Class {
 /// Where every registry is.
 pub const ORIGIN: &str = "https://as.example";
 
+const fn rfc7592(name: &'static str, open: fn() -> Box<dyn Registry>) -> Class {
+    Class {
+        name,
+        open,
+        registry: dynamic::registry,
+        credentials: || json!({"token": "initial"}),
+        spec: || json!({}),
+        findable: false,
+        forgets: false,
+        updates: true,
+        rotates_on_read: false,
+        rotates: false,
+        spoils: false,
+    }
+}
+
+const fn provider<P: Meddled>(name: &'static str) -> Class {
+    Class {
+        name,
+        open: Known::<P>::open,
+        registry: || P::registry(ORIGIN, CREDENTIALS),
+        credentials: P::credentials,
+        spec: P::spec,
+        findable: true,
+        forgets: false,
+        updates: true,
+        rotates_on_read: false,
+        rotates: true,
+        spoils: false,
+    }
+}
+
 /// All of them.
 pub static CLASSES: [Class; 6] = [
-    Class {
-        name: "rfc7592",
-        open: || Box::new(Dynamic::new(false)),
-        registry: dynamic::registry,
-        credentials: || json!({"token": "initial"}),
-        spec: || json!({}),
-        findable: false,
-        forgets: false,
-        updates: true,
-        rotates_on_read: false,
-        rotates: false,
-        spoils: false,
-    },
-    Class {
-        name: "rfc7592-rotating",
-        open: || Box::new(Dynamic::new(true)),
-        registry: dynamic::registry,
-        credentials: || json!({"token": "initial"}),
-        spec: || json!({}),
-        findable: false,
-        forgets: false,
-        updates: true,
-        rotates_on_read: true,
-        rotates: false,
-        spoils: false,
-    },
-    Class {
-        name: "cal-com",
-        open: Known::<cal_com::CalCom>::open,
-        registry: || <cal_com::CalCom as Place>::registry(ORIGIN, CREDENTIALS),
-        credentials: <cal_com::CalCom as Place>::credentials,
-        spec: <cal_com::CalCom as Place>::spec,
-        findable: true,
-        forgets: true,
-        updates: true,
-        rotates_on_read: false,
-        rotates: true,
-        spoils: false,
-    },
-    Class {
-        name: "telnyx",
-        open: Known::<telnyx::Telnyx>::open,
-        registry: || <telnyx::Telnyx as Place>::registry(ORIGIN, CREDENTIALS),
-        credentials: <telnyx::Telnyx as Place>::credentials,
-        spec: <telnyx::Telnyx as Place>::spec,
-        findable: true,
-        forgets: false,
-        updates: true,
-        rotates_on_read: false,
-        rotates: true,
-        spoils: false,
-    },
-    Class {
-        name: "teable",
-        open: Known::<teable::Teable>::open,
-        registry: || <teable::Teable as Place>::registry(ORIGIN, CREDENTIALS),
-        credentials: <teable::Teable as Place>::credentials,
-        spec: <teable::Teable as Place>::spec,
-        findable: true,
-        forgets: false,
-        updates: true,
-        rotates_on_read: false,
-        rotates: true,
-        spoils: true,
-    },
-    Class {
-        name: "meteroid",
-        open: Known::<meteroid::Meteroid>::open,
-        registry: || <meteroid::Meteroid as Place>::registry(ORIGIN, CREDENTIALS),
-        credentials: <meteroid::Meteroid as Place>::credentials,
-        spec: <meteroid::Meteroid as Place>::spec,
-        findable: true,
-        forgets: false,
-        updates: false,
-        rotates_on_read: false,
-        rotates: true,
-        spoils: true,
-    },
+    rfc7592("rfc7592", || Box::new(Dynamic::new(false))),
+    Class { rotates_on_read: true, ..rfc7592("rfc7592-rotating", || Box::new(Dynamic::new(true))) },
+    Class { forgets: true, ..provider::<cal_com::CalCom>("cal-com") },
+    provider::<telnyx::Telnyx>("telnyx"),
+    Class { spoils: true, ..provider::<teable::Teable>("teable") },
+    Class { updates: false, spoils: true, ..provider::<meteroid::Meteroid>("meteroid") },
 ];
 
 /// What else people do at the four.
