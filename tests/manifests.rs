@@ -44,3 +44,19 @@ pub async fn use_url(world: &World, url: &str) {
     world.put_secret("initial-access-token", &[("token", INITIAL_ACCESS_TOKEN)]).await;
     world.apply(registry(url)).await;
 }
+
+/// As a merge patch does it (RFC 7396): `null` takes a member away.
+pub fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (key, value) in change {
+                if value.is_null() {
+                    into.remove(key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, change) => into.clone_from(change),
+    }
+}

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::manifests::merge;
+
 /// A field of a spec with everything that is done to it.
 #[derive(Clone)]
 pub struct Operation {
@@ -180,21 +182,5 @@ fn take(object: &mut Value, steps: &[&str]) {
     let empty = members.get(*step).is_some_and(|member| member.as_object().is_some_and(Map::is_empty));
     if rest.is_empty() || empty || members.get(*step).is_some_and(Value::is_null) {
         members.remove(*step);
-    }
-}
-
-/// As a merge patch does it (RFC 7396): `null` takes a member away.
-pub fn merge(into: &mut Value, change: &Value) {
-    match (into, change) {
-        (Value::Object(into), Value::Object(change)) => {
-            for (key, value) in change {
-                if value.is_null() {
-                    into.remove(key);
-                } else {
-                    merge(into.entry(key).or_insert(Value::Null), value);
-                }
-            }
-        }
-        (into, change) => into.clone_from(change),
     }
 }

@@ -7,12 +7,15 @@ use serde_json::{Value, json};
 use super::{
     DEVELOPMENT,
     client::filled,
-    operation::{Operation, merge},
+    operation::Operation,
     state::{credentials, state, told},
     story::Subject,
     town::Town,
 };
-use crate::support::{Kind, PATIENCE, condition, eventually, world::has_condition};
+use crate::{
+    manifests::merge,
+    support::{Kind, PATIENCE, condition, eventually, world::has_condition},
+};
 
 /// A registry that something is done to.
 pub struct RegistrySubject<'a> {
