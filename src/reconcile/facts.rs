@@ -330,7 +330,12 @@ impl Facts {
                 } else {
                     self.progress.announced = false;
                 }
+                let before = self.record().map(|record| record.client.client_id.clone());
                 self.record = theirs.map(Some);
+                if self.record().map(|record| &record.client.client_id) != before.as_ref() {
+                    // What a look has shown is about the client before.
+                    (self.progress.gone, self.progress.missing, self.progress.seen) = (false, None, None);
+                }
                 true
             }
             Some(Asked::Update | Asked::Look | Asked::IssueSecret) => {

@@ -448,7 +448,8 @@ async fn try_commit(records: &Api<Secret>, secret: &Secret, unsure: bool) -> Res
     let conflict = match outcome {
         Ok(stored) => return Ok(Committed::Stored(stored)),
         Err(PassError::Stale) => true,
-        Err(error) if unsure && error.is_definite() => false,
+        // What is gone takes no earlier try either.
+        Err(error) if unsure && error.is_definite() && !error.is_not_found() => false,
         Err(error) => return Err(error),
     };
     match call("read the record", records.get_opt(&name)).await? {

@@ -54,6 +54,12 @@ pub struct Arguments {
 #[derive(Clone, Copy)]
 pub struct Count(pub usize);
 
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == usize::MAX { f.write_str("all") } else { self.0.fmt(f) }
+    }
+}
+
 fn count(word: &str) -> Result<Count, std::num::ParseIntError> {
     if word == "all" { Ok(Count(usize::MAX)) } else { word.parse().map(Count) }
 }
@@ -100,6 +106,15 @@ pub fn on_all_cores<T: Copy + Sync>(all: &[T], what: impl Fn(T) + Sync) {
 /// Runs all that is wanted; false if something was violated.
 pub fn run_all(arguments: &Arguments) -> bool {
     let stories = arguments.stories();
+    if !arguments.coverage {
+        println!(
+            "{} stories, each with every single fault, {} pairs, {} walks; seed {}",
+            stories.len(),
+            arguments.pairs,
+            arguments.walks,
+            arguments.seed
+        );
+    }
     let (tallies, coverage) = (Mutex::<BTreeMap<&str, Tally>>::default(), Mutex::<Coverage>::default());
     on_all_cores(&stories, |(class, scenario)| {
         let tally = Story::new(class, scenario, &coverage).tell(arguments);

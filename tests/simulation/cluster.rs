@@ -181,7 +181,20 @@ impl Cluster {
         if let Some(members) = object.as_object_mut() {
             members.remove("status");
         }
-        (201, self.put(&place, object, "ADDED"))
+        let lost = self.lacks_its_owner(&object);
+        let object = self.put(&place, object, "ADDED");
+        if lost {
+            self.take_away(&place);
+        }
+        (201, object)
+    }
+
+    /// Whether it names owners and none of them is there: such an object is collected.
+    fn lacks_its_owner(&self, object: &Value) -> bool {
+        let owners = object["metadata"]["ownerReferences"].as_array();
+        let is_there =
+            |owner: &Value| self.objects.values().any(|other| other["metadata"]["uid"] == owner["uid"]);
+        owners.is_some_and(|owners| !owners.is_empty() && !owners.iter().any(is_there))
     }
 
     fn delete(&mut self, request: &Request, now: Timestamp) -> Answer {

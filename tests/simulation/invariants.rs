@@ -31,9 +31,19 @@ pub fn ready_means_ready(outside: &Outside, request: &Request) -> Option<String>
         .then(|| format!("I1: {} is Ready, and its Secret opens nothing", request.place.name))
 }
 
-/// I1, when a request arrives that everybody has given up: nobody may have built on its absence.
-pub fn still_opens(outside: &Outside) -> Option<String> {
-    let stays = |object: &Value| object["metadata"]["deletionTimestamp"].is_null() && is_ready(object);
+/// I1, when a request arrives that everybody has given up: nobody may have said Ready since it was `sent`.
+pub fn still_opens(outside: &Outside, sent: u64) -> Option<String> {
+    if outside.doubled > 0 {
+        return None;
+    }
+    let since = |object: &Value| {
+        let version =
+            object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok());
+        version.is_some_and(|version| version > sent)
+    };
+    let stays = |object: &Value| {
+        object["metadata"]["deletionTimestamp"].is_null() && is_ready(object) && since(object)
+    };
     let mut clients = outside.cluster.all(CLIENTS).filter(|(_, object)| stays(object));
     let (place, _) = clients.find(|(place, object)| !opens(outside, place, object))?;
     Some(format!("I1: {} is Ready, and a late request has ended its Secret", place.name))

@@ -190,9 +190,20 @@ impl Plan {
         self.calls.iter().any(|(_, fault)| matches!(fault, Fault::Meanwhile(_)))
     }
 
-    /// Whether an operator stands still for a while.
+    /// Whether its one fault, at this call, leaves the world as it was: whoever goes on as if nothing had been cannot meet it again.
+    pub fn is_idle(&self, call: &Seen) -> bool {
+        use Fault::{Answered, CrashBefore, Frozen, Lost, Refused};
+        let idle = |fault: &Fault| match fault {
+            Refused | Lost | Answered(_) | CrashBefore => true,
+            Frozen => false,
+            _ => !call.writes,
+        };
+        self.calls.iter().all(|(_, fault)| idle(fault))
+    }
+
+    /// Whether an operator stands still for a while, or may.
     pub fn freezes(&self) -> bool {
-        self.calls.iter().any(|(_, fault)| matches!(fault, Fault::Frozen))
+        self.calls.iter().any(|(_, fault)| matches!(fault, Fault::Frozen)) || !self.drawn.is_empty()
     }
 
     /// What becomes of the n-th call, and where that is, in words.

@@ -66,7 +66,7 @@ impl World {
     async fn play(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
         let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().expect("a time"));
         // Two operators at a registry whose reads change the secret: what one has just read, the other does not know yet.
-        let renewed = class.rotates_on_read && scenario.operators > 1;
+        let renewed = class.rotates_on_read && (scenario.operators > 1 || plan.freezes());
         let strict = !(scenario.tampers || plan.meddles() || renewed);
         let (network, happened) = Network::new(class, scenario.ready > 1, plan.clone(), clock, strict);
         let mut world = Self { network, happened, operators: JoinSet::new(), count: 0 };

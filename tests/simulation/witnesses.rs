@@ -29,6 +29,23 @@ pub const FOUND: &[Found] = &[
     Found { story: "cal-com/namespace ends", plan: "403 at DELETE /v2/oauth-clients/{clientId}" },
     // One 403, which may be a firewall's, was taken for the server's last word.
     Found { story: "rfc7592/update", plan: "403 at PUT /register/{client_id}" },
+    // The record in whose place the new client's should go was gone, and that was taken for a moment's trouble.
+    Found {
+        story: "rfc7592/client removed by others",
+        plan: "frozen at replace record; the client is deleted at patch oauthclients #2",
+    },
+    // A secret was stored under an attempt that others had followed: those of the others worked for ever.
+    Found {
+        story: "teable/rotate",
+        plan: "frozen at replace record; lost at POST /api/oauth/client/{clientId}/secret #2; \
+               reply lost at POST /api/oauth/client/{clientId}/secret #3",
+    },
+    // Who had lost the race for the record still took its client for gone, which was the one before it.
+    Found {
+        story: "cal-com/two operators: client removed by others",
+        plan: "503 at GET /v2/oauth-clients/{clientId} #2; lost at get Secret #4; lost at replace Secret; \
+               crash before at replace oauthclients/status #2",
+    },
 ];
 
 /// All of them.
@@ -37,7 +54,12 @@ pub const WITNESSES: &[Witness<'static>] = &[
     witness("WriteAhead", "teable/create", "crash after at POST /api/oauth/client"),
     witness("Nonce", "teable/create", ""),
     witness("Guard", "cal-com/two operators: client removed by others", ""),
-    witness("Collect", "rfc7592/taken away and made again", "crash after, then behind at POST /register"),
+    // The record that was gathered is another operator's, of later than the object.
+    witness(
+        "Collect",
+        "rfc7592-rotating/two operators: client removed by others",
+        "the client is edited at POST /register",
+    ),
     witness("Commit", "rfc7592/create", ""),
     // Another operator has registered a client of its own meanwhile.
     witness("CreateOnce", "rfc7592/create", "frozen at create record"),

@@ -1,5 +1,7 @@
 //! Rules about client secrets: changed on purpose, replaced when dead, and ended when their time has come.
 
+use jiff::Timestamp;
+
 use super::{
     Effect, Step,
     absence::account_in_doubt,
@@ -105,6 +107,10 @@ fn to_revoke(facts: &Facts, record: &Record) -> Option<Step> {
     if let Some(previous) = next.state.previous.take_if(|previous| previous.until <= facts.now) {
         next.state.revoking.push(previous.id);
     }
+    if let Some(at) = superseded(facts, record) {
+        (next.state.stray_secrets, next.state.secret_since) = (true, Some(at));
+        return Some(Step::Do(Effect::Store(Box::new(next))));
+    }
     let settled = record.state.secret_since.is_none_or(|since| facts.since(since) >= facts.settle);
     let shown = facts.progress.seen.as_ref().and_then(|seen| seen.secrets.as_ref());
     if let Some(shown) = shown.filter(|_| record.state.stray_secrets && settled) {
@@ -125,6 +131,17 @@ fn to_revoke(facts: &Facts, record: &Record) -> Option<Step> {
     let changed = (&next.state.revoking, next.state.stray_secrets)
         != (&record.state.revoking, record.state.stray_secrets);
     changed.then(|| Step::Do(Effect::Store(Box::new(next))))
+}
+
+/// When a secret was asked for after the one that the record holds: whoever stored that was overtaken while it did, and what was
+/// issued to the others is known to nobody.
+fn superseded(facts: &Facts, record: &Record) -> Option<Timestamp> {
+    let intent = facts.intent.as_ref()?;
+    let nonces = [Some(&intent.nonce), intent.replaces.as_ref()];
+    let other = !nonces.contains(&Some(&record.state.nonce))
+        && intent.secret_for.as_ref().is_some_and(|named| named.client_id == record.client.client_id)
+        && facts.registry.as_ref().is_ok_and(|known| known.capabilities.rotation == Rotation::Overlap);
+    (other && record.state.secret_since.is_some_and(|since| since < intent.at)).then_some(intent.at)
 }
 
 fn revoke(facts: &Facts, record: &Record) -> Option<Step> {

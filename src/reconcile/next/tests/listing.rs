@@ -484,6 +484,33 @@ fn secrets_that_nobody_knows_end_when_no_request_can_bring_another() {
 }
 
 #[test]
+fn a_secret_stored_by_one_who_was_overtaken_has_strays_beside_it() {
+    let overtaken = |since: i64, announced: i64| {
+        let mut facts = state(overlapping(ready()), |record| {
+            record.state.nonce = "nonce-2".into();
+            record.state.secret_since = Some(ago(since));
+        })
+        .replacing(announced);
+        let named = Named::of(&facts.stored().client);
+        let intent = facts.intent.as_mut().unwrap();
+        (intent.nonce, intent.secret_for) = ("nonce-4".into(), Some(named));
+        facts
+    };
+    hold(vec![
+        ("another attempt came after it", overtaken(100, 40), "store id-1 over 7"),
+        ("an object from before it", overtaken(40, 100), "settled"),
+        ("there is only one secret", replacing(overtaken(100, 40)), "settled"),
+        (
+            "its own attempt",
+            overtaken(100, 40).but(|facts| facts.intent.as_mut().unwrap().nonce = "nonce-2".into()),
+            "settled",
+        ),
+    ]);
+    let noted = stored(&overtaken(100, 40)).state;
+    assert_eq!((noted.stray_secrets, noted.secret_since), (true, Some(ago(40))), "and once only");
+}
+
+#[test]
 fn a_mark_comes_off_when_the_object_names_the_client_and_goes_back_where_it_stays() {
     let pending = |facts: Facts| state(facts, |record| marked(&mut record.client));
     hold(vec![

@@ -814,6 +814,13 @@ fn who_loses_a_race_learns_from_the_record_that_stands() {
     facts.progress.stray = None;
     assert_eq!(brief(&next(&facts)), "note refusal RegistryUnavailable", "the old record still stands");
 
+    let mut facts = ready().replacing(0).in_hand("id-2", Asked::Register);
+    facts.progress.gone = true;
+    let mut adopted = theirs.clone();
+    (adopted.client.client_id, adopted.state.nonce) = ("id-2".into(), "nonce-2".into());
+    assert!(facts.lose_the_race(Ok(adopted)));
+    assert!(!facts.progress.gone, "the client that was gone is not the one that stands there now");
+
     let mut facts = ready().in_hand("id-1", Asked::Look);
     let mut newer = theirs.clone();
     newer.version = Some("8".into());
