@@ -26,11 +26,12 @@
 //! its [`Capabilities`](registry::Capabilities) only. All time comes from [`clock`] and tokio, all HTTP from one place below
 //! [`registry::transport`], all Kubernetes calls from the client in [`reconcile::Context`]: a test can stand in for each.
 //!
-//! [`operator`] puts the parts together; [`settings`] is what it is told, [`server`], [`metrics`] and [`telemetry`] what it tells.
+//! [`operator`] puts the parts together, and lets one of several replicas work at a time ([`lease`]); [`settings`] is what it is told, [`server`], [`metrics`] and [`telemetry`] what it tells.
 
 pub mod api;
 pub mod clock;
 pub mod controller;
+pub mod lease;
 pub mod metrics;
 pub mod operator;
 pub mod reconcile;

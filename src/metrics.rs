@@ -50,6 +50,8 @@ pub struct Metrics {
     pub clients: Family<ReadyLabels, Gauge>,
     /// Registrations whose outcome nobody knows, among the objects that exist. Set when the metrics are read.
     pub suspected_orphans: Gauge,
+    /// Whether this process works: 1, or 0 while another replica does.
+    pub working: Gauge,
     /// Deletions that ended without the registry being told.
     pub abandoned: Counter,
     /// Clients that bore our mark and that nobody needed, removed at registries that list their clients.
@@ -107,6 +109,11 @@ impl Metrics {
             "How long requests to registries took",
             Unit::Seconds,
             self.registry_request_seconds.0.clone(),
+        );
+        registry.register(
+            "working",
+            "Whether this process works, or waits for the Lease",
+            self.working.clone(),
         );
         registry.register("clients", "OAuthClients by the status of Ready", self.clients.clone());
         registry.register(

@@ -1,6 +1,14 @@
 //! Puts the parts together and runs them until the process is told to end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, future::Shared};
 use http::{
@@ -10,13 +18,17 @@ use http::{
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, client::Body, runtime::events::Reporter};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 use tower::service_fn;
 
 use crate::{
     api::FIELD_MANAGER,
     clock::Clock,
-    controller,
+    controller::{self, Scope, Watches},
+    lease::{self, Held, Lease, Lost},
     metrics::Metrics,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
     registry::{Sessions, http::HttpConnect, limiter::Limiter},
@@ -52,6 +64,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Another one works now.
+    #[error("this process may not work any more: {0}")]
+    Lost(#[from] Lost),
     /// No signal handler.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -60,10 +75,11 @@ pub enum Error {
 /// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it cannot start.
+/// If it cannot start, or if another replica works now.
 pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     arguments.namespaces.retain(|namespace| !namespace.is_empty());
-    let kube = connect().await?;
+    let direct = connect().await?;
+    let kube = patient(direct.clone());
     let installation = installation(&kube, &arguments.operator_namespace).await?;
     let listener = server::bind(arguments.listen)
         .await
@@ -72,12 +88,92 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     let stop = stop_signal().map_err(Error::Signals)?;
     let watches = controller::watches(&kube, &arguments.namespaces);
     let metrics = Arc::new(Metrics::new());
+    let standby = Arc::new(AtomicBool::new(false));
     let surface = server::Surface {
         metrics: metrics.clone(),
         clients: watches.clients.clone(),
-        listed: watches.listed,
+        listed: watches.listed.clone(),
+        standby: standby.clone(),
     };
-    let context = Arc::new(Context {
+    let server = tokio::spawn(server::serve(listener, surface));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %listen,
+        namespaces = ?arguments.namespaces,
+        operator_namespace = arguments.operator_namespace,
+        "started"
+    );
+    let turn = tokio::select! {
+        // A Lease that waits with the rest when there is a storm would be lost in it.
+        held = elected(direct, &arguments, &standby) => Some(held),
+        () = stop.clone() => None,
+    };
+    let ended = match turn {
+        Some(held) => {
+            metrics.working.set(1);
+            let (context, scopes) = context(kube, &arguments, installation, watches, metrics);
+            hold(held, |stop| work(context, scopes, &arguments, stop), stop).await
+        }
+        None => Ok(()),
+    };
+    server.abort();
+    tracing::info!("stopped");
+    ended
+}
+
+/// Waits until this process may work; at once if it is the only one.
+async fn elected(direct: Client, arguments: &Arguments, standby: &AtomicBool) -> Option<Held> {
+    if !arguments.leader_election {
+        return None;
+    }
+    let identity = arguments.identity.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    tracing::info!(identity, "waiting for the Lease {}", lease::NAME);
+    let lease = Lease::new(direct, Clock::system(), &arguments.operator_namespace, identity);
+    let held = lease.acquire(|| standby.store(true, Ordering::Relaxed)).await;
+    standby.store(false, Ordering::Relaxed);
+    tracing::info!("it is this process's turn to work");
+    Some(held)
+}
+
+/// Works for as long as the Lease is held, and lets it go in the end. Where it is lost, running passes come to their end: what they
+/// have in hand is worth more than a moment with two that work.
+async fn hold<F: Future<Output = ()>>(
+    held: Option<Held>,
+    work: impl FnOnce(Stop) -> F,
+    stop: Stop,
+) -> Result<(), Error> {
+    let Some(mut held) = held else {
+        work(stop).await;
+        return Ok(());
+    };
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let stop = async move {
+        tokio::select! { () = stop => {}, _ = told => {} }
+    };
+    let mut work = pin!(work(stop.boxed().shared()));
+    let lost = tokio::select! {
+        () = &mut work => None,
+        lost = held.keep() => Some(lost),
+    };
+    let Some(lost) = lost else {
+        held.release().await;
+        return Ok(());
+    };
+    tracing::error!(%lost, "stopping");
+    drop(tell);
+    work.await;
+    Err(lost.into())
+}
+
+/// What all passes share, and what wakes them.
+fn context(
+    kube: Client,
+    arguments: &Arguments,
+    installation: String,
+    watches: Watches,
+    metrics: Arc<Metrics>,
+) -> (Arc<Context>, Vec<Scope>) {
+    let context = Context {
         reporter: Reporter { controller: FIELD_MANAGER.into(), instance: None },
         clock: Clock::system(),
         sessions: Sessions::new(Arc::new(HttpConnect), metrics.clone()),
@@ -88,7 +184,7 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
             deletion_timeout: arguments.deletion_timeout,
         },
         nonces: Box::new(|| uuid::Uuid::new_v4().simple().to_string()),
-        clients: watches.clients.clone(),
+        clients: watches.clients,
         looks: Looks::default(),
         misses: Misses::default(),
         backoff: Backoff::default(),
@@ -96,24 +192,16 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
         installation,
         metrics,
         kube,
-    });
-    let server = tokio::spawn(server::serve(listener, surface));
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        %listen,
-        namespaces = ?arguments.namespaces,
-        operator_namespace = arguments.operator_namespace,
-        "started"
-    );
-    let sweep = tokio::spawn(sweep::run(context.clone(), arguments.namespaces.clone()));
-    let rounds = tokio::spawn(rounds::run(context.clone(), arguments.namespaces));
-    let passes = controller::run(context, watches.scopes, stop.clone());
-    bounded(passes, stop, arguments.shutdown_timeout).await;
-    sweep.abort();
-    rounds.abort();
-    server.abort();
-    tracing::info!("stopped");
-    Ok(())
+    };
+    (Arc::new(context), watches.scopes)
+}
+
+/// Passes, rounds and the sweep, until it is time to stop.
+async fn work(context: Arc<Context>, scopes: Vec<Scope>, arguments: &Arguments, stop: Stop) {
+    let mut beside = JoinSet::new();
+    beside.spawn(sweep::run(context.clone(), arguments.namespaces.clone()));
+    beside.spawn(rounds::run(context.clone(), arguments.namespaces.clone()));
+    bounded(controller::run(context, scopes, stop.clone()), stop, arguments.shutdown_timeout).await;
 }
 
 async fn connect() -> Result<Client, Error> {
@@ -123,10 +211,14 @@ async fn connect() -> Result<Client, Error> {
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
-    let client = Client::try_from(config).map_err(|e| wrong(&e))?;
+    Client::try_from(config).map_err(|e| wrong(&e))
+}
+
+/// The same way to the API server, taken only when it wants to be asked.
+fn patient(client: Client) -> Client {
     let (namespace, pause) = (client.default_namespace().to_owned(), Arc::new(Limiter::new(None)));
     let patient = service_fn(move |request| patiently(client.clone(), pause.clone(), request));
-    Ok(Client::new(patient, namespace))
+    Client::new(patient, namespace)
 }
 
 /// Sends a request once, and not before the API server wants one again: its priority and fairness says when (429).

@@ -1,6 +1,12 @@
 //! What the platform asks of the process: is it alive, is it ready, what did it count.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -26,6 +32,8 @@ pub struct Surface {
     pub clients: Vec<Store<OAuthClient>>,
     /// Which of the watches have listed their objects once.
     pub listed: Vec<Listed>,
+    /// Whether another replica works, and this one waits to take over.
+    pub standby: Arc<AtomicBool>,
 }
 
 /// Opens the socket.
@@ -49,12 +57,15 @@ pub async fn serve(listener: TcpListener, surface: Surface) -> std::io::Result<(
     axum::serve(listener, router).await
 }
 
-/// Ready means that every kind was listed once. A missing CRD therefore means "not ready", and never a restart.
+/// Ready means that every kind was listed once, or that it is another one's turn to work. A missing CRD therefore means "not ready", and never a restart.
 async fn ready(State(surface): State<Arc<Surface>>) -> (StatusCode, &'static str) {
-    if surface.listed.iter().all(|listed| *listed.borrow()) {
+    if surface.standby.load(Ordering::Relaxed) || surface.listed.iter().all(|listed| *listed.borrow()) {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the objects were not listed yet; are the CRDs installed?")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the objects were not listed yet; are the CRDs installed? the log says more",
+        )
     }
 }
 

@@ -27,6 +27,25 @@ pub struct Arguments {
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
+    /// Work only while holding the Lease `oauth-operator` in the operator's namespace: then several replicas may run, of which
+    /// one works and the others wait
+    #[arg(
+        long,
+        env = "OAUTH_OPERATOR_LEADER_ELECTION",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_name = "true|false"
+    )]
+    pub leader_election: bool,
+
+    /// The name of this process in the Lease, its own among all replicas. Left out: a new one at each start, so that a process
+    /// that starts anew waits until the Lease of the one before is old
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
+
     /// How many clients are worked on at once: passes at once, for each registry. More than 8 may draw 429 from the API
     /// server's priority and fairness
     #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]

@@ -18,6 +18,7 @@ mod deletion_at_providers;
 mod fields;
 mod generated;
 mod lanes;
+mod leader;
 mod lifecycle;
 mod manifests;
 mod misbehaving_registry;

@@ -178,10 +178,12 @@ pub fn is_named(outside: &Outside, name: &str) -> Option<String> {
     (!names.values().all(|shown| shown == name)).then(|| format!("it should be {name:?}: {names:?}"))
 }
 
-/// So many clients of ours are there; otherwise what is wrong.
+/// So many clients of ours are there, and no more than may have been lost; otherwise what is wrong.
 pub fn ours_are(outside: &Outside, count: usize) -> Option<String> {
     let names = outside.registry.names();
-    (names.len() != count).then(|| format!("there should be {count} clients: {names:?}"))
+    let lost = if outside.findable { 0 } else { outside.lost };
+    (!(count..=count + lost).contains(&names.len()))
+        .then(|| format!("there should be {count} clients: {names:?}"))
 }
 
 /// The registry.

@@ -96,7 +96,7 @@ pub struct Outside {
     pub sent: usize,
     /// How often an operator has changed something.
     epoch: usize,
-    findable: bool,
+    pub findable: bool,
     rotates_on_read: bool,
     /// Whether there are many clients, of which one is like the other.
     symmetric: bool,
