@@ -1,7 +1,7 @@
 # Each target is one script or one command; what they do stands there.
 
 .DEFAULT_GOAL := help
-.PHONY: help crash demo test fuzz lint generate deny clean
+.PHONY: help crash demo test fuzz image lint generate deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +26,14 @@ test: ## Check all that a change has to pass; ARGS='--test promises NAME': only 
 fuzz: ## Fuzz every decoder under libFuzzer; TIME=1h: for each target so long; ARGS=NAME: only those
 	@hack/fuzz $(call given,TIME,--time) $(ARGS)
 
+image: ## Build the image for amd64 and arm64, check what is in it, and show a client's whole life with it; ARGS=amd64: only that one
+	@hack/image/build $(ARGS)
+	@hack/demo --operator hack/image/run
+
 lint: ## Check format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/prerequisites .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/prerequisites hack/image/build hack/image/run hack/image/sbom hack/image/push .ci/run; \
 	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
 
 generate: ## Write crds/ anew from src/api/
