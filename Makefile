@@ -36,8 +36,8 @@ lint: ## Check format and lints only
 	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/prerequisites hack/image/build hack/image/run hack/image/sbom hack/image/push .ci/run; \
 	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
 
-generate: ## Write crds/ anew from src/api/
-	cargo run --quiet --bin crds -- crds
+generate: ## Write crds/ and docs/api.md anew from src/api/
+	cargo run --quiet --bin crds -- crds docs/api.md
 
 deny: ## Check licences, bans and advisories of all dependencies
 	cargo install --quiet --locked --root target/tools cargo-deny

@@ -1,8 +1,16 @@
 //! What is generated is fresh, what is written is true: CRDs, examples, docs, dependencies.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use oauth_operator::{api, settings::Arguments};
+use oauth_operator::{
+    api,
+    metrics::{Metrics, RequestLabels},
+    settings::Arguments,
+};
 
 use crate::support::{Cluster, cluster::from_root};
 
@@ -18,6 +26,12 @@ fn the_crds_are_fresh_and_small() {
     }
     let files = fs::read_dir(from_root("crds")).unwrap().count();
     assert_eq!(files, api::crd_files().unwrap().len(), "crds/ holds the CRDs and nothing else");
+}
+
+#[test]
+fn the_api_reference_is_fresh() {
+    let found = fs::read_to_string(from_root("docs/api.md")).unwrap_or_default();
+    assert!(found == api::reference().unwrap(), "docs/api.md is stale: run `make generate`");
 }
 
 /// The API server refuses a rule that may cost too much, as it estimates from the bounds. With bounds ten times as wide every
@@ -87,7 +101,10 @@ fn assert_explained(schema: &serde_json::Value, path: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_takes_every_example() {
     let cluster = Cluster::connect().await;
-    for file in files("examples", "yaml") {
+    // What only Argo CD or Flux take is in folders of their own.
+    let own =
+        files("examples", "yaml").into_iter().filter(|file| file.parent() == Some(&from_root("examples")));
+    for file in own {
         let path = file.display().to_string();
         let text = fs::read_to_string(&file).unwrap();
         // Namespaces that an example makes itself are not there in a dry run.
@@ -99,6 +116,48 @@ async fn the_api_server_takes_every_example() {
         let outcome = cluster.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]).await;
         assert!(outcome.status.success(), "{path}: {outcome:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_takes_what_the_quickstart_applies() {
+    let cluster = Cluster::connect().await;
+    let page = fs::read_to_string(from_root("docs/quickstart.md")).unwrap();
+    let manifests: Vec<&str> =
+        page.split("<<'EOF'\n").skip(1).filter_map(|rest| rest.split("\nEOF").next()).collect();
+    assert_eq!(manifests.len(), 2, "a registry and a client");
+    for manifest in manifests {
+        let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let outcome = cluster.kubectl_with_input(&arguments, manifest).await;
+        assert!(outcome.status.success(), "{manifest}: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_the_examples_for_gitops_tools_wait_for_exists() {
+    let kinds: BTreeSet<String> = api::crds().unwrap().iter().map(api_version_and_kind).collect();
+    let mut named = BTreeSet::new();
+    for file in files("examples/argo-cd", "yaml").into_iter().chain(files("examples/flux", "yaml")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for document in text.split("\n---\n") {
+            let manifest: serde_json::Value = serde_saphyr::from_str(document).unwrap();
+            assert!(manifest["kind"].is_string(), "{}: {manifest}", file.display());
+            let checks = manifest["spec"]["healthChecks"].as_array().into_iter().flatten();
+            named.extend(
+                checks.map(|check| format!("{} {}", text_of(&check["apiVersion"]), text_of(&check["kind"]))),
+            );
+        }
+    }
+    assert!(!named.is_empty() && named.is_subset(&kinds), "{named:?} of {kinds:?}");
+}
+
+fn api_version_and_kind(crd: &serde_json::Value) -> String {
+    let spec = &crd["spec"];
+    let version = text_of(&spec["versions"][0]["name"]);
+    format!("{}/{version} {}", text_of(&spec["group"]), text_of(&spec["names"]["kind"]))
+}
+
+fn text_of(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// What a page about a registry with an API of its own has to say, in this order.
@@ -151,10 +210,10 @@ fn kebab(name: &str) -> String {
 
 #[test]
 fn every_link_between_the_pages_leads_somewhere() {
-    let pages = files("docs", "md").into_iter();
-    let pages = pages.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(from_root));
-    for page in pages {
+    for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
+        // What stands in code is no link.
+        let text: String = text.split('`').step_by(2).collect();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             if path.contains("://") {
@@ -166,6 +225,31 @@ fn every_link_between_the_pages_leads_somewhere() {
             assert!(found, "{}: {link} leads to no heading", page.display());
         }
     }
+}
+
+fn pages() -> impl Iterator<Item = PathBuf> {
+    let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+    files("docs", "md").into_iter().chain(others.map(from_root))
+}
+
+/// Promises and threats name the tests that hold them; so a test that went takes its sentence along.
+#[test]
+fn every_file_that_the_pages_name_exists() {
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let code = text.split('`').skip(1).step_by(2);
+        let is_path = |word: &&str| {
+            ["tests/", "src/", "examples/", "hack/"].iter().any(|folder| word.starts_with(folder))
+        };
+        // The guide's registry does not exist.
+        for path in code.filter(is_path).filter(|path| !path.contains("acme")) {
+            let path = path.split(' ').next().unwrap_or_default();
+            named += 1;
+            assert!(from_root(path).exists(), "{} names {path}", page.display());
+        }
+    }
+    assert!(named > 50, "the search finds nothing any more: {named}");
 }
 
 /// The headings as links name them.
@@ -184,6 +268,67 @@ fn every_reason_is_documented() {
     let undocumented: BTreeSet<String> =
         reasons().into_iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
     assert!(undocumented.is_empty(), "docs/conditions.md does not explain {undocumented:?}");
+}
+
+#[test]
+fn every_reason_that_is_documented_exists() {
+    let sources = files("src", "rs").into_iter().filter(|file| !is_test(file));
+    let sources: String = sources.map(|file| fs::read_to_string(file).unwrap()).collect();
+    let page = fs::read_to_string(from_root("docs/conditions.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+    assert!(rows.len() > 50, "the search finds nothing any more: {rows:?}");
+    for reason in rows.iter().filter_map(|row| row.split('`').next()) {
+        let is_member = reason.starts_with(|c: char| c.is_ascii_lowercase());
+        assert!(is_member || sources.contains(&format!("\"{reason}\"")), "nobody gives the reason {reason}");
+    }
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let metrics = Metrics::new();
+    // A family without a series is not shown.
+    drop(metrics.registry_requests.get_or_create(&RequestLabels { operation: "read", code: 200 }));
+    let exposed = metrics.encode().unwrap();
+    let families = exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let samples = families.map(|(family, kind)| match kind {
+        "counter" => format!("{family}_total"),
+        "info" => format!("{family}_info"),
+        _ => family.to_owned(),
+    });
+    let samples: BTreeSet<String> = samples.collect();
+    let page = fs::read_to_string(from_root("docs/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `oauth_operator")?.split('`').next());
+    let rows: BTreeSet<String> = rows.map(|rest| format!("oauth_operator{rest}")).collect();
+    assert_eq!(rows, samples, "the table of docs/metrics.md and the code");
+    let used = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for name in used.filter(|word| word.starts_with("oauth_operator_")) {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        assert!(samples.contains(base.unwrap_or(name)), "docs/metrics.md uses {name}");
+    }
+}
+
+/// The guide is written by hand, so it could forget what a driver has to say.
+#[test]
+fn the_guide_for_a_new_registry_names_all_that_a_driver_answers() {
+    let guide = fs::read_to_string(from_root("docs/adding-a-registry.md")).unwrap();
+    let parts = [
+        ("src/registry/mod.rs", "pub trait Registry", "fn "),
+        ("src/registry/metadata.rs", "pub struct Capabilities", "pub "),
+        ("src/registry/error.rs", "pub enum Kind", ""),
+    ];
+    for (file, opening, before) in parts {
+        let source = fs::read_to_string(from_root(file)).unwrap();
+        let body = source.split(opening).nth(1).unwrap().split("\n}").next().unwrap();
+        let lines = body.lines().map(|line| line.trim_start().trim_start_matches("async "));
+        let items = lines.filter(|line| !line.starts_with("//")).filter_map(|line| line.strip_prefix(before));
+        let word =
+            |item: &str| item.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let names: Vec<String> = items.map(word).filter(|name| name.len() > 2).collect();
+        assert!(names.len() > 5, "the search finds nothing any more in {file}: {names:?}");
+        for name in names {
+            assert!(guide.contains(&format!("`{name}`")), "docs/adding-a-registry.md does not name {name}");
+        }
+    }
 }
 
 /// The `PascalCase` words that are handed to `Why::new`, `note` and `warn`, or returned as a reason.
@@ -251,7 +396,7 @@ fn is_test(file: &Path) -> bool {
     inside.iter().any(|part| part == "tests" || part == "tests.rs")
 }
 
-fn files(folder: impl AsRef<Path>, ending: &str) -> Vec<std::path::PathBuf> {
+fn files(folder: impl AsRef<Path>, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![from_root(folder)];
     while let Some(folder) = folders.pop() {

@@ -5,10 +5,13 @@ use std::time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What a duration looks like to the API server.
+pub(super) const PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+
 /// A length of time such as `90s`, `10m` or `1h30m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub struct Duration(#[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))] String);
+pub struct Duration(#[schemars(regex(pattern = PATTERN))] String);
 
 impl Duration {
     /// The text as a length of time; `None` if it breaks GEP-2257, which the API server refuses beforehand.

@@ -9,6 +9,7 @@ mod crds;
 mod duration;
 mod oauth_client;
 mod oauth_registry;
+mod reference;
 mod uris;
 
 pub use conditions::{Condition, ConditionStatus};
@@ -25,6 +26,7 @@ pub use oauth_registry::{
     RegistryStatus, SecretKeyRef, Teable, TeableAuthentication, TeableCredentialsRef, Telnyx, Tls,
     UnknownOutcome,
 };
+pub use reference::reference;
 pub use uris::{RedirectUri, WebUri};
 
 /// The API group of all our kinds; also the prefix of our annotations and labels.

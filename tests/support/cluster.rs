@@ -100,25 +100,13 @@ impl Cluster {
 
     /// Runs kubectl, with something for its standard input (`-f -`).
     pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
-        let mut child = Command::new(from_root("target/tools/kubectl"))
+        let mut kubectl = Command::new(from_root("target/tools/kubectl"));
+        kubectl
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
             // Its own cache: another control plane may have had this one's port.
-            .env("KUBECACHEDIR", self.folder.join("kubectl-cache"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("hack/controlplane/build puts kubectl into target/tools");
-        // It may end without reading.
-        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes()).await;
-        let output = child.wait_with_output().await.expect("kubectl's output");
-        Outcome {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .env("KUBECACHEDIR", self.folder.join("kubectl-cache"));
+        run(&mut kubectl, input).await
     }
 
     async fn install_crds_once(&self) {
@@ -146,6 +134,27 @@ impl Cluster {
             Ok(())
         })
         .await;
+    }
+}
+
+/// Runs a tool of `target/tools` to its end, with something for its standard input.
+pub async fn run(command: &mut Command, input: &str) -> Outcome {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("`make test` builds the tools into target/tools");
+    let mut stdin = child.stdin.take().expect("piped");
+    // At once: it may answer before it has read all. And it may end without reading.
+    let writing = async move { drop(stdin.write_all(input.as_bytes()).await) };
+    let ((), output) = futures::join!(writing, child.wait_with_output());
+    let output = output.expect("a tool's output");
+    Outcome {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

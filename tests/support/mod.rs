@@ -12,6 +12,7 @@ pub mod development_registry;
 pub mod fault;
 pub mod hostile;
 pub mod http;
+pub mod judges;
 pub mod oidc_provider;
 pub mod operator;
 pub mod peer;
