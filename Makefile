@@ -33,11 +33,14 @@ image: ## Build the image for amd64 and arm64, check what is in it, and show a c
 lint: ## Check format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/prerequisites hack/image/build hack/image/run hack/image/sbom hack/image/push .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/manifests hack/prerequisites hack/image/build hack/image/run hack/image/sbom hack/image/push .ci/run; \
 	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
 
-generate: ## Write crds/ and docs/api.md anew from src/api/
+generate: ## Write crds/ and docs/api.md anew from src/api/, and config/ from the chart
 	cargo run --quiet --bin crds -- crds docs/api.md
+	cargo run --quiet --bin crds -- charts/oauth-operator/files/crds
+	@hack/controlplane/build helm4
+	@hack/manifests config
 
 deny: ## Check licences, bans and advisories of all dependencies
 	cargo install --quiet --locked --root target/tools cargo-deny

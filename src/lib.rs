@@ -20,7 +20,7 @@
 //!    nobody saw the end is never taken for a failure nor for a success.
 //! 6. Every drift interval a pass looks again. At rest it reads, and writes nothing.
 //! 7. Deletion goes the other way: client, then record, then finalizer; and it ends, with the registry told or not. [`sweep`] looks
-//!    after records whose object went without a word.
+//!    after records whose object went without a word, [`in_use`] keeps a registry object until its clients are gone.
 //!
 //! What the outside can be asked is one trait, [`registry::Registry`], behind which each registry is one file. A pass knows it by
 //! its [`Capabilities`](registry::Capabilities) only. All time comes from [`clock`] and tokio, all HTTP from one place below
@@ -31,6 +31,7 @@
 pub mod api;
 pub mod clock;
 pub mod controller;
+pub mod in_use;
 pub mod lease;
 pub mod metrics;
 pub mod operator;
@@ -41,6 +42,7 @@ pub mod server;
 pub mod settings;
 pub mod sweep;
 pub mod telemetry;
+pub mod uninstall;
 
 #[cfg(test)]
 #[path = "../tests/support/providers/mod.rs"]

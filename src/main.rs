@@ -6,7 +6,11 @@ use std::{
 };
 
 use clap::Parser;
-use oauth_operator::{operator, settings::Arguments, telemetry};
+use oauth_operator::{
+    operator,
+    settings::{Arguments, Command},
+    telemetry, uninstall,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,9 +23,15 @@ async fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return failed("another TLS provider was installed first");
     }
-    match operator::run(arguments).await {
+    let done = match arguments.command.clone() {
+        None => operator::run(arguments).await.map_err(|error| error.to_string()),
+        Some(Command::Uninstall(options)) => {
+            uninstall::run(arguments, options).await.map_err(|error| error.to_string())
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error.to_string()),
+        Err(error) => failed(&error),
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::Shared};
+use futures::{
+    FutureExt,
+    future::{self, Shared},
+};
 use http::{
     HeaderMap, Request, Response, StatusCode,
     header::{HeaderValue, RETRY_AFTER, USER_AGENT},
@@ -31,7 +34,7 @@ use crate::{
     lease::{self, Held, Lease, Lost},
     metrics::Metrics,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
-    registry::{Sessions, http::HttpConnect, limiter::Limiter},
+    registry::{Sessions, address::AddressPolicy, http::HttpConnect, limiter::Limiter},
     rounds, server,
     settings::Arguments,
     sweep,
@@ -78,7 +81,9 @@ pub enum Error {
 /// If it cannot start, or if another replica works now.
 pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     arguments.namespaces.retain(|namespace| !namespace.is_empty());
-    let direct = connect().await?;
+    let config = kube_config().await?;
+    let addresses = addresses(&config, &arguments);
+    let direct = connect(config)?;
     let kube = patient(direct.clone());
     let installation = installation(&kube, &arguments.operator_namespace).await?;
     let listener = server::bind(arguments.listen)
@@ -111,7 +116,8 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     let ended = match turn {
         Some(held) => {
             metrics.working.set(1);
-            let (context, scopes) = context(kube, &arguments, installation, watches, metrics);
+            let sessions = Sessions::new(Arc::new(HttpConnect { addresses }), metrics.clone());
+            let (context, scopes) = context(kube, sessions, &arguments, installation, watches, metrics);
             hold(held, |stop| work(context, scopes, &arguments, stop), stop).await
         }
         None => Ok(()),
@@ -119,6 +125,13 @@ pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     server.abort();
     tracing::info!("stopped");
     ended
+}
+
+/// Where registries may not be: at the API server, among others.
+fn addresses(config: &Config, arguments: &Arguments) -> AddressPolicy {
+    let service = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|host| !host.is_empty());
+    let api_server = config.cluster_url.host().into_iter().chain(service.as_deref());
+    AddressPolicy::new(arguments.allowed_addresses.clone(), api_server)
 }
 
 /// Waits until this process may work; at once if it is the only one.
@@ -168,6 +181,7 @@ async fn hold<F: Future<Output = ()>>(
 /// What all passes share, and what wakes them.
 fn context(
     kube: Client,
+    sessions: Sessions,
     arguments: &Arguments,
     installation: String,
     watches: Watches,
@@ -176,12 +190,13 @@ fn context(
     let context = Context {
         reporter: Reporter { controller: FIELD_MANAGER.into(), instance: None },
         clock: Clock::system(),
-        sessions: Sessions::new(Arc::new(HttpConnect), metrics.clone()),
+        sessions,
         registries: watches.registries,
         settings: Settings {
             operator_namespace: arguments.operator_namespace.clone(),
             settle_time: arguments.settle_time,
             deletion_timeout: arguments.deletion_timeout,
+            registry_hosts: arguments.namespaced_registry_hosts.clone(),
         },
         nonces: Box::new(|| uuid::Uuid::new_v4().simple().to_string()),
         clients: watches.clients,
@@ -196,22 +211,35 @@ fn context(
     (Arc::new(context), watches.scopes)
 }
 
-/// Passes, rounds and the sweep, until it is time to stop.
+/// Passes, rounds and the sweep. When it is time to stop, passes come to their end; the others have nothing in hand.
 async fn work(context: Arc<Context>, scopes: Vec<Scope>, arguments: &Arguments, stop: Stop) {
     let mut beside = JoinSet::new();
     beside.spawn(sweep::run(context.clone(), arguments.namespaces.clone()));
     beside.spawn(rounds::run(context.clone(), arguments.namespaces.clone()));
-    bounded(controller::run(context, scopes, stop.clone()), stop, arguments.shutdown_timeout).await;
+    let passes = controller::run(context, scopes, stop.clone());
+    let until_stop = async {
+        stop.clone().await;
+        beside.shutdown().await;
+        future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = bounded(passes, stop.clone(), arguments.shutdown_timeout) => {}
+        () = until_stop => {}
+    }
 }
 
-async fn connect() -> Result<Client, Error> {
-    let wrong = |error: &dyn std::fmt::Display| Error::Kubeconfig(error.to_string());
-    let mut config = Config::infer().await.map_err(|e| wrong(&e))?;
+/// Where the API server is, and who we are there.
+pub(crate) async fn kube_config() -> Result<Config, Error> {
+    Config::infer().await.map_err(|error| Error::Kubeconfig(error.to_string()))
+}
+
+/// The way to the API server, on which nothing is repeated.
+pub(crate) fn connect(mut config: Config) -> Result<Client, Error> {
     // A write that is repeated below us would blur what is known about its outcome.
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
-    Client::try_from(config).map_err(|e| wrong(&e))
+    Client::try_from(config).map_err(|error| Error::Kubeconfig(error.to_string()))
 }
 
 /// The same way to the API server, taken only when it wants to be asked.
@@ -253,7 +281,7 @@ async fn installation(kube: &Client, namespace: &str) -> Result<String, Error> {
     Ok(found.metadata.uid.unwrap_or_default())
 }
 
-type Stop = Shared<futures::future::BoxFuture<'static, ()>>;
+type Stop = Shared<future::BoxFuture<'static, ()>>;
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
 fn stop_signal() -> io::Result<Stop> {

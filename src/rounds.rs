@@ -1,5 +1,5 @@
-//! Goes round the registries that list their clients: one list a registry and drift interval serves all its clients, shows what
-//! nobody needs any more, and tells whether the registry can be believed.
+//! Goes round the registries: tells of each whether it answers, and how many clients it has. Where clients can be listed, one list
+//! a drift interval serves all of them, shows what nobody needs any more, and tells whether the registry can be believed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,20 +7,22 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
     runtime::reflector::Store,
 };
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     api::{
-        ClusterOAuthRegistry, ConditionStatus, OAuthClient, OAuthRegistry, RegistryKind, RegistryStatus,
-        annotations, conditions,
+        ClusterOAuthRegistry, ConditionStatus, OAuthClient, OAuthRegistry, RegistryCapabilities,
+        RegistryKind, RegistryStatus, annotations, conditions,
     },
+    in_use::{self, Holds},
     reconcile::{
         Context, PassError, call,
         facts::{Facts, Why},
@@ -29,9 +31,10 @@ use crate::{
         look, next,
         protocol::Rule,
         record::{self, Record},
+        rotation,
         status::condition,
     },
-    registry::{Client, Error, Registry, SessionKey, ShownMark},
+    registry::{Capabilities, Client, Error, Inventory, Registry, Rotation, SessionKey, ShownMark, Support},
 };
 
 /// How often it is looked which registry is due.
@@ -43,9 +46,14 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
     let mut last: HashMap<SessionKey, (Instant, u64)> = HashMap::new();
     let mut running: HashSet<SessionKey> = HashSet::new();
     let mut rounds = JoinSet::new();
+    let mut holds = Holds::default();
     context.registries.wait_until_listed().await;
     loop {
         let found = objects(&context);
+        let users = in_use::users(&context);
+        for object in &found {
+            holds.settle(&context, object, users.get(&object.key).copied().unwrap_or_default()).await;
+        }
         last.retain(|key, _| found.iter().any(|object| object.key == *key));
         for object in found {
             let version = object.version();
@@ -73,8 +81,10 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
 
 /// A registry object of either kind.
 pub struct Object {
-    key: SessionKey,
-    generation: i64,
+    /// The key of its session.
+    pub key: SessionKey,
+    /// Its metadata.
+    pub metadata: ObjectMeta,
     described: Described,
     status: Option<RegistryStatus>,
 }
@@ -84,8 +94,12 @@ impl Object {
     fn version(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
-        (self.generation, &self.described.accepted).hash(&mut hasher);
+        (self.metadata.generation, &self.described.accepted).hash(&mut hasher);
         hasher.finish()
+    }
+
+    fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
     }
 
     fn interval(&self) -> Duration {
@@ -101,8 +115,12 @@ pub fn objects(context: &Context) -> Vec<Object> {
             namespace: registry.namespace().unwrap_or_default(),
             name: registry.name_any(),
         },
-        generation: registry.metadata.generation.unwrap_or_default(),
-        described: Described::of(registry.as_ref(), &registry.spec.connection),
+        metadata: registry.metadata.clone(),
+        described: Described::of(
+            registry.as_ref(),
+            &registry.spec.connection,
+            registry.spec.guardrails.as_ref(),
+        ),
         status: registry.status.clone(),
     });
     let cluster = context.registries.cluster.iter().flat_map(Store::state).map(|registry| Object {
@@ -111,8 +129,12 @@ pub fn objects(context: &Context) -> Vec<Object> {
             namespace: String::new(),
             name: registry.name_any(),
         },
-        generation: registry.metadata.generation.unwrap_or_default(),
-        described: Described::of(registry.as_ref(), &registry.spec.connection),
+        metadata: registry.metadata.clone(),
+        described: Described::of(
+            registry.as_ref(),
+            &registry.spec.connection,
+            registry.spec.guardrails.as_ref(),
+        ),
         status: registry.status.clone(),
     });
     namespaced.chain(cluster).collect()
@@ -120,70 +142,124 @@ pub fn objects(context: &Context) -> Vec<Object> {
 
 /// One round at one registry.
 pub async fn round(context: &Context, object: &Object, namespaces: &[String]) {
-    let outcome = visit(context, object, namespaces).await;
-    let status = match outcome {
-        Ok(None) if object.status.as_ref().is_none_or(|status| status.conditions.is_empty()) => return,
-        // What was wrong with it is put right, and a registry that cannot list has nothing else to tell.
-        Ok(None) => RegistryStatus { observed_generation: object.generation, ..RegistryStatus::default() },
-        Ok(Some((account_id, why))) => judged(context, object, account_id, why.as_ref()),
-        Err(PassError::Registry(error)) => judged(context, object, None, Some(&Why::from(&error))),
+    let visited = match visit(context, object, namespaces).await {
+        Ok(visited) => visited,
+        Err(PassError::Registry(error)) => Visited::failed(Why::from(&error)),
         Err(error) => {
             tracing::warn!(%error, registry = object.key.name, "the round failed; it is tried again");
             return;
         }
     };
-    if let Err(error) = tell(context, object, &status).await {
+    if let Err(error) = tell(context, object, &judged(context, object, visited)).await {
         tracing::warn!(%error, registry = object.key.name, "the registry's status could not be written");
     }
 }
 
-/// What a visit found: the account that the credentials open, and what is wrong.
-type Visited = (Option<String>, Option<Why>);
+/// What a visit found.
+#[derive(Default)]
+struct Visited {
+    capabilities: Option<RegistryCapabilities>,
+    account_id: Option<String>,
+    /// What is to be said if nothing is wrong.
+    message: &'static str,
+    wrong: Option<Why>,
+}
 
-/// Lists, judges and sweeps. `None` if the registry cannot list.
-async fn visit(
+impl Visited {
+    fn failed(why: Why) -> Self {
+        Self { wrong: Some(why), ..Self::default() }
+    }
+}
+
+/// Asks the registry, judges what it shows, and sweeps where it lists its clients.
+async fn visit(context: &Context, object: &Object, namespaces: &[String]) -> Result<Visited, PassError> {
+    let described = object.described.clone();
+    let usable = match gather::find_driver(context, &object.key, described).await? {
+        Ok(usable) => usable,
+        Err(why) => return Ok(Visited::failed(why)),
+    };
+    let capabilities = Some(told(&usable.known.capabilities));
+    let visited = match usable.known.not_ready.clone() {
+        Some(why) => Visited::failed(why),
+        None => ask(context, object, &usable, namespaces).await.or_else(|error| match error {
+            PassError::Registry(error) => Ok(Visited::failed(Why::from(&error))),
+            error => Err(error),
+        })?,
+    };
+    Ok(Visited { capabilities, ..visited })
+}
+
+/// What people are told of a registry's capabilities.
+fn told(capabilities: &Capabilities) -> RegistryCapabilities {
+    // Whoever manages each client by a token of its own cannot remove the old one.
+    let rotates = capabilities.rotation != Rotation::Recreate || capabilities.lists();
+    RegistryCapabilities {
+        rotation: if rotates { rotation::strategy(capabilities.rotation) } else { "None" }.into(),
+        updates: capabilities.fields.values().any(|support| *support == Support::Settable),
+        finds_lost_registrations: capabilities.lists(),
+        shows_secrets: capabilities.shows_secrets,
+    }
+}
+
+async fn ask(
     context: &Context,
     object: &Object,
+    usable: &Usable,
     namespaces: &[String],
-) -> Result<Option<Visited>, PassError> {
-    let described = object.described.clone();
-    let Usable { known, driver, session } = match gather::find_driver(context, &object.key, described).await?
-    {
-        Ok(usable) => usable,
-        Err(why) => return Ok(Some((None, Some(why)))),
-    };
-    if !known.capabilities.lists() {
-        return Ok(None);
-    }
-    if let Some(why) = known.not_ready {
-        return Ok(Some((None, Some(why))));
+) -> Result<Visited, PassError> {
+    if !usable.known.capabilities.lists() {
+        let message = if usable.driver.answers().await? {
+            "The issuer answers, and its metadata names a registration endpoint on its own origin"
+        } else {
+            "The registry was not asked: without an issuer there is nothing to read there"
+        };
+        return Ok(Visited { message, ..Visited::default() });
     }
     // The looks of clients ask as often; only the last list of a round itself is a little younger than the interval.
     let since = Instant::now().checked_sub(object.interval() * 19 / 20);
-    let inventory = session.inventory(driver.as_ref(), since).await?;
-    let account = inventory.account_id.clone();
+    let inventory = usable.session.inventory(usable.driver.as_ref(), since).await?;
+    let wrong = match distrusted(context, object, usable, &inventory) {
+        Some(why) => Some(why),
+        None => sweep(context, object, usable.driver.as_ref(), &inventory, namespaces).await?,
+    };
+    let message = "The registry answers and shows the clients that were registered there";
+    Ok(Visited { account_id: inventory.account_id.clone(), message, wrong, ..Visited::default() })
+}
+
+/// Why a list proves nothing, if so.
+fn distrusted(context: &Context, object: &Object, usable: &Usable, inventory: &Inventory) -> Option<Why> {
+    let Usable { known, session, .. } = usable;
     let clients = look::clients_of(context, &object.key);
-    let named: Vec<&str> = clients.iter().filter_map(|client| look::named(client)).collect();
-    if look::shows_ours(context, &object.key, &inventory) {
+    let none = clients.iter().all(|client| look::named(client).is_none());
+    if look::shows_ours(context, &object.key, inventory) {
         session.learned().proven.clone_from(&known.credentials);
     }
-    let proven = named.is_empty() || session.learned().proven == known.credentials || known.is_accepted();
+    let proven = none || session.learned().proven == known.credentials || known.is_accepted();
     if !proven {
-        return Ok(Some((account, Some(next::account_unknown(&known.identity())))));
+        return Some(next::account_unknown(&known.identity()));
     }
-    if let Some(why) = look::mass_absence(context, &object.key, &inventory, &known) {
-        return Ok(Some((account, Some(why))));
-    }
+    look::mass_absence(context, &object.key, inventory, known)
+}
+
+/// Removes what bears our mark and nobody needs.
+async fn sweep(
+    context: &Context,
+    object: &Object,
+    driver: &dyn Registry,
+    inventory: &Inventory,
+    namespaces: &[String],
+) -> Result<Option<Why>, PassError> {
+    let clients = look::clients_of(context, &object.key);
     let mut failed = None;
     for (client, mark) in inventory.marked().filter(|(_, mark)| mark.is_of(&context.installation)) {
         if is_stray(context, &clients, client, mark, namespaces).await?
-            && let Err(error) = remove(context, object, driver.as_ref(), client).await
+            && let Err(error) = remove(context, object, driver, client).await
         {
             // It keeps no other one from being removed.
             failed = Some(Why::from(&error));
         }
     }
-    Ok(Some((account, failed)))
+    Ok(failed)
 }
 
 async fn remove(
@@ -312,28 +388,21 @@ async fn is_recorded(
     }
 }
 
-/// The registry's status after a visit.
-fn judged(
-    context: &Context,
-    object: &Object,
-    account_id: Option<String>,
-    why: Option<&Why>,
-) -> RegistryStatus {
+/// The registry's status after a visit. What was not seen this time is as it was.
+fn judged(context: &Context, object: &Object, visited: Visited) -> RegistryStatus {
     let old = object.status.clone().unwrap_or_default();
-    let ready = Why::new("Ready", "The registry answers and shows the clients that were registered there");
+    let Visited { capabilities, account_id, message, wrong } = visited;
     let mut new = RegistryStatus {
-        observed_generation: object.generation,
-        account_id: account_id.or_else(|| old.account_id.clone().filter(|_| why.is_some())),
-        conditions: old.conditions.clone(),
+        observed_generation: object.generation(),
+        clients: Some(in_use::users(context).get(&object.key).copied().unwrap_or_default()),
+        capabilities: capabilities.or(old.capabilities),
+        account_id: account_id.or_else(|| old.account_id.filter(|_| wrong.is_some())),
+        conditions: old.conditions,
     };
-    let status = if why.is_none() { ConditionStatus::True } else { ConditionStatus::False };
-    let ready = condition(
-        conditions::READY,
-        status,
-        why.unwrap_or(&ready),
-        Some(object.generation),
-        context.clock.now(),
-    );
+    let status = if wrong.is_none() { ConditionStatus::True } else { ConditionStatus::False };
+    let why = wrong.unwrap_or_else(|| Why::new("Ready", message));
+    let ready =
+        condition(conditions::READY, status, &why, Some(new.observed_generation), context.clock.now());
     conditions::set(&mut new.conditions, ready);
     new
 }
@@ -344,29 +413,60 @@ async fn tell(context: &Context, object: &Object, new: &RegistryStatus) -> Resul
         return Ok(());
     }
     // A merge keeps what it is not told to take away.
-    let patch = Patch::Merge(json!({"status": {
+    let status = json!({"status": {
         "observedGeneration": new.observed_generation,
+        "clients": new.clients,
+        "capabilities": new.capabilities,
         "accountId": new.account_id,
         "conditions": new.conditions,
-    }}));
-    let (params, name, kube) = (PatchParams::default(), &object.key.name, context.kube.clone());
-    let written = match object.key.kind {
+    }});
+    patch(context, &object.key, "write the registry's status", Part::Status, &status).await
+}
+
+/// What of an object is written.
+#[derive(Clone, Copy)]
+pub enum Part {
+    /// All but the status.
+    Object,
+    /// The status.
+    Status,
+}
+
+/// Patches a registry object. That it is gone is as good.
+pub async fn patch(
+    context: &Context,
+    key: &SessionKey,
+    what: &'static str,
+    part: Part,
+    patch: &Value,
+) -> Result<(), PassError> {
+    let kube = context.kube.clone();
+    let written = match key.kind {
         RegistryKind::OAuthRegistry => {
-            let registries: Api<OAuthRegistry> = Api::namespaced(kube, &object.key.namespace);
-            call("write the registry's status", registries.patch_status(name, &params, &patch))
-                .await
-                .map(drop)
+            let registries: Api<OAuthRegistry> = Api::namespaced(kube, &key.namespace);
+            call(what, write(&registries, &key.name, part, patch)).await
         }
         RegistryKind::ClusterOAuthRegistry => {
             let registries: Api<ClusterOAuthRegistry> = Api::all(kube);
-            call("write the registry's status", registries.patch_status(name, &params, &patch))
-                .await
-                .map(drop)
+            call(what, write(&registries, &key.name, part, patch)).await
         }
     };
     match written {
         Err(PassError::Kubernetes { code: 404, .. }) => Ok(()),
         written => written,
+    }
+}
+
+async fn write<K: Clone + DeserializeOwned + std::fmt::Debug>(
+    registries: &Api<K>,
+    name: &str,
+    part: Part,
+    patch: &Value,
+) -> kube::Result<()> {
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    match part {
+        Part::Object => registries.patch(name, &params, &patch).await.map(drop),
+        Part::Status => registries.patch_status(name, &params, &patch).await.map(drop),
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use crate::{api, telemetry::LogFormat};
+use crate::{
+    api::{self, RegistryHosts},
+    registry::address::Networks,
+    telemetry::LogFormat,
+    uninstall,
+};
 
 /// Registers OAuth clients as declared by `OAuthClient` objects, and keeps their credentials in Secrets.
 ///
@@ -15,12 +20,18 @@ use crate::{api, telemetry::LogFormat};
 pub struct Arguments {
     /// The namespace of the operator. Its records of clients, which hold their credentials, are kept there: nobody else
     /// should read Secrets in it. Its UID names this installation
-    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACE", default_value = "oauth-operator")]
+    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACE", global = true, default_value = "oauth-operator")]
     pub operator_namespace: String,
 
     /// Serve these namespaces only, separated by commas; then no cluster-wide right is needed and no ClusterOAuthRegistry is
     /// seen. Left out: all namespaces
-    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "OAUTH_OPERATOR_NAMESPACES",
+        global = true,
+        value_delimiter = ',',
+        value_name = "NAMESPACE"
+    )]
     pub namespaces: Vec<String>,
 
     /// Where /livez, /readyz and /metrics are served
@@ -45,6 +56,28 @@ pub struct Arguments {
     /// that starts anew waits until the Lease of the one before is old
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
+
+    /// Addresses that registries may have although they are refused otherwise: loopback, link-local, unspecified, multicast, cloud
+    /// metadata, and the API server's. CIDRs, separated by commas
+    #[arg(
+        long,
+        env = "OAUTH_OPERATOR_ALLOWED_ADDRESSES",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "CIDR"
+    )]
+    pub allowed_addresses: Networks,
+
+    /// The hosts that an OAuthRegistry may name, in any of its URLs: names, or *.example.com for all below, separated by commas. `none`:
+    /// no OAuthRegistry is served. Left out: any. A ClusterOAuthRegistry may name any host
+    #[arg(
+        long,
+        env = "OAUTH_OPERATOR_NAMESPACED_REGISTRY_HOSTS",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "HOST"
+    )]
+    pub namespaced_registry_hosts: RegistryHosts,
 
     /// How many clients are worked on at once: passes at once, for each registry. More than 8 may draw 429 from the API
     /// server's priority and fairness
@@ -71,9 +104,20 @@ pub struct Arguments {
     /// Which log lines are written, for example `debug` or `info,oauth_operator=debug`
     #[arg(long, env = "OAUTH_OPERATOR_LOG", default_value = "info,kube_runtime=warn", value_name = "FILTER")]
     pub log: String,
+
+    /// What else to do than to run
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// What else to do than to run.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Prepares the operator's removal: lets go of what it looks after, or refuses. Touches no Secret and no registry
+    Uninstall(uninstall::Options),
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let read: api::Duration = text.parse()?;
     read.get().ok_or_else(|| format!("`{text}` is not a duration"))
 }

@@ -110,7 +110,7 @@ fn argo_cd_judges_what_no_life_may_show() {
     let cases = [
         ("OAuthClient", Value::Null, "Progressing", "a status that was lost is no success"),
         ("OAuthClient", json!({"observedGeneration": -1}), "Progressing", "the default of the CRD"),
-        ("OAuthClient", says(2, &[]), "Progressing", "a client always says something"),
+        ("OAuthClient", says(2, &[]), "Progressing", "there is always something said"),
         ("OAuthClient", says(1, &[("Ready", "True")]), "Progressing", "it was ready as it was before"),
         (
             "OAuthClient",
@@ -133,7 +133,7 @@ fn argo_cd_judges_what_no_life_may_show() {
             "Suspended",
             "before its first look",
         ),
-        ("OAuthRegistry", Value::Null, "Healthy", "one without a list is silent while nothing is wrong"),
+        ("OAuthRegistry", Value::Null, "Progressing", "nobody has asked it yet"),
         (
             "ClusterOAuthRegistry",
             says(1, &[("Ready", "True")]),
@@ -198,14 +198,13 @@ async fn assert_lawful(seen: &[Value], at_least: usize) {
 /// was left alone on request; nothing has failed but dead ends.
 fn lawful(object: &Value) -> &'static str {
     let is = |name| has_condition(object, name, "True");
-    let silent = object["kind"] != "OAuthClient" && condition(object, "Ready").is_none();
     let kept_ready =
         is("Suspended") && condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
     match () {
         () if object["metadata"]["deletionTimestamp"].is_string() => "Terminating",
         () if is("Stalled") => "Failed",
         () if is("Reconciling") => "InProgress",
-        () if is("Ready") || kept_ready || silent => "Current",
+        () if is("Ready") || kept_ready => "Current",
         () => "InProgress",
     }
 }

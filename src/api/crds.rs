@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{CustomResourceExt, Resource as _};
+use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry};
@@ -17,13 +17,10 @@ pub fn crds() -> serde_json::Result<Vec<Value>> {
 }
 
 fn finish(crd: CustomResourceDefinition) -> serde_json::Result<Value> {
-    let is_client = crd.spec.names.kind == OAuthClient::kind(&());
     let mut crd = serde_json::to_value(crd)?;
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-    if is_client {
-        // kstatus takes an object without status for finished; a default that is behind makes it wait for us.
-        schema["status"]["default"] = json!({"observedGeneration": -1});
-    }
+    // kstatus takes an object without status for finished; a default that is behind makes it wait for us.
+    schema["status"]["default"] = json!({"observedGeneration": -1});
     tidy(schema);
     Ok(crd)
 }

@@ -7,6 +7,7 @@ pub mod annotations;
 pub mod conditions;
 mod crds;
 mod duration;
+pub mod hosts;
 mod oauth_client;
 mod oauth_registry;
 mod reference;
@@ -15,6 +16,7 @@ mod uris;
 pub use conditions::{Condition, ConditionStatus};
 pub use crds::{crd_files, crds};
 pub use duration::Duration;
+pub use hosts::RegistryHosts;
 pub use oauth_client::{
     CalComClient, ClientType, DeletionPolicy, Jwk, JwkSet, OAuthClient, OAuthClientSpec, OAuthClientStatus,
     RegistryKind, RegistryRef, ReplacementPolicy, RetiringClient, RotationSpec, RotationStatus, SecretKeys,
@@ -22,9 +24,9 @@ pub use oauth_client::{
 };
 pub use oauth_registry::{
     CalCom, ClusterOAuthRegistry, ClusterOAuthRegistrySpec, CredentialsRef, DriftReads, DynamicRegistration,
-    Meteroid, NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit, RegistryConnection,
-    RegistryStatus, SecretKeyRef, Teable, TeableAuthentication, TeableCredentialsRef, Telnyx, Tls,
-    UnknownOutcome,
+    Guardrails, Meteroid, NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit,
+    RegistryCapabilities, RegistryConnection, RegistryStatus, SecretKeyRef, Teable, TeableAuthentication,
+    TeableCredentialsRef, Telnyx, Tls, UnknownOutcome,
 };
 pub use reference::reference;
 pub use uris::{RedirectUri, WebUri};
@@ -34,6 +36,9 @@ pub const GROUP: &str = "oauth-operator.io";
 
 /// The finalizer on an `OAuthClient`: it goes when the registry no longer has the client, or when that was given up.
 pub const FINALIZER: &str = "oauth-operator.io/client";
+
+/// The finalizer on a registry: it goes when no client is there any more, or a bounded time after the deletion began.
+pub const IN_USE: &str = "oauth-operator.io/in-use";
 
 /// The name under which our writes to Kubernetes appear in `managedFields` and events.
 pub const FIELD_MANAGER: &str = "oauth-operator";

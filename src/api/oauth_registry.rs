@@ -38,6 +38,7 @@ use super::{Condition, Duration, WebUri};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(name = "Clients", type_ = "integer", json_path = ".status.clients"),
     printcolumn(name = "Account", type_ = "string", json_path = ".status.accountId"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -47,6 +48,10 @@ pub struct OAuthRegistrySpec {
     /// Which registry, and how to talk to it.
     #[serde(flatten)]
     pub connection: RegistryConnection,
+    /// What clients may ask for here. A client that is outside is not registered or changed; one that exists stays as it is. Absent: no
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrails: Option<Guardrails>,
 }
 
 /// A registry of the platform, usable from the namespaces that it allows.
@@ -78,6 +83,7 @@ pub struct OAuthRegistrySpec {
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(name = "Clients", type_ = "integer", json_path = ".status.clients"),
     printcolumn(name = "Account", type_ = "string", json_path = ".status.accountId"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -87,10 +93,34 @@ pub struct ClusterOAuthRegistrySpec {
     /// Which registry, and how to talk to it.
     #[serde(flatten)]
     pub connection: RegistryConnection,
+    /// What clients may ask for here. A client that is outside is not registered or changed; one that exists stays as it is. Absent: no
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrails: Option<Guardrails>,
     /// The namespaces whose clients may use this registry, by their labels. Absent: none. `{}`: all. A client that loses its
     /// permission is no longer changed, but is still deregistered when it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<NamespaceSelector>,
+}
+
+/// What the clients of a registry may ask for. A field that is limited here must be declared by each client: `[]` for none.
+// Its lists are atomic: server-side apply makes an emptied set absent, which would lift the limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guardrails {
+    /// The hosts that redirect URIs may have, those after a logout too: `portal.example.com`, or `*.example.com` for every name below.
+    /// Loopback hosts of public clients count as others, and a URI without a host is not allowed. Absent: any. `[]`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 253), regex(pattern = r"^(([*][.])?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|[\[][0-9a-f:.]+[\]])$")), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_redirect_hosts: Option<Vec<String>>,
+    /// The grant types. Absent: any. `[]`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_grant_types: Option<Vec<String>>,
+    /// The scopes, as the registry takes them. A `*` for all of them, as at Cal.com, counts as all. Absent: any. `[]`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_scopes: Option<Vec<String>>,
 }
 
 /// Namespaces by their labels.
@@ -102,17 +132,37 @@ pub type NamespaceSelector = LabelSelector;
 pub struct RegistryStatus {
     /// The `metadata.generation` that this status speaks of.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// How many `OAuthClient`s use it. Counted once in a `driftInterval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<u32>,
+    /// What it can do for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<RegistryCapabilities>,
     /// The organisation or user that the credentials open, where the registry tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub account_id: Option<String>,
-    /// `Ready`: whether the registry answers, shows our clients, and may be believed. Only for registries that list their clients:
-    /// Cal.com, Telnyx, Teable and Meteroid.
+    /// `Ready`: whether the registry answers and, where it lists its clients, shows ours and may be believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What a registry can do for its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryCapabilities {
+    /// How a client secret is rotated: `Overlap`, `Replace` or `Recreate`; `None` where it cannot be.
+    #[schemars(length(max = 64))]
+    pub rotation: String,
+    /// Whether a client can be changed; otherwise a change needs a new one. With dynamic registration, where the server does RFC 7592.
+    pub updates: bool,
+    /// Whether the client of a registration whose reply was lost is found again.
+    pub finds_lost_registrations: bool,
+    /// Whether it shows a client's secret again.
+    pub shows_secrets: bool,
 }
 
 /// The members of which exactly one says which registry it is.
@@ -324,6 +374,23 @@ impl RegistryConnection {
             self.telnyx.as_ref().map(Provider::Telnyx),
         ];
         members.into_iter().flatten().next()
+    }
+
+    /// The URLs that it names.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        let named = match self.provider() {
+            Some(
+                Provider::CalCom(CalCom { url, .. })
+                | Provider::Meteroid(Meteroid { url, .. })
+                | Provider::Teable(Teable { url, .. })
+                | Provider::Telnyx(Telnyx { url, .. }),
+            ) => [Some(url), None],
+            Some(Provider::DynamicRegistration(server)) => {
+                [server.issuer.as_ref(), server.registration_endpoint.as_ref()]
+            }
+            None => [None, None],
+        };
+        named.into_iter().flatten().chain(&self.proxy_url).map(|WebUri(url)| url.as_str())
     }
 
     /// Where its credentials are; `None` if it needs none.

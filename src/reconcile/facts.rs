@@ -10,7 +10,7 @@ use super::{
     secret,
 };
 use crate::{
-    api::{OAuthClient, UnknownOutcome, annotations},
+    api::{Guardrails, OAuthClient, UnknownOutcome, annotations},
     registry::{self, Capabilities, Client, ClientMetadata, Document, Error, Field, Mark, Support, metadata},
 };
 
@@ -75,6 +75,8 @@ pub struct Known {
     pub account_id: Option<String>,
     /// The value of the annotation `accept` on the registry object.
     pub accepted: Option<String>,
+    /// What clients may ask for there.
+    pub guardrails: Option<Guardrails>,
 }
 
 impl Known {

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     api::{
         ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DeletionPolicy, DriftReads,
-        DynamicRegistration, OAuthClient, OAuthRegistry, RegistryConnection, RegistryKind, RegistryRef,
-        UnknownOutcome, WebUri, annotations, conditions,
+        DynamicRegistration, Guardrails, OAuthClient, OAuthRegistry, RegistryConnection, RegistryKind,
+        RegistryRef, UnknownOutcome, WebUri, annotations, conditions,
     },
     registry::{self, ClientMetadata, Credentials, Management, Registry, Session, SessionKey, session},
 };
@@ -183,13 +183,25 @@ pub struct Described {
     pub connection: RegistryConnection,
     /// The value of the annotation `accept`.
     pub accepted: Option<String>,
+    /// What clients may ask for.
+    pub guardrails: Option<Guardrails>,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
 }
 
 impl Described {
     /// What a registry object says.
-    pub fn of(object: &impl ResourceExt, connection: &RegistryConnection) -> Self {
-        let accepted = object.annotations().get(annotations::ACCEPT).cloned();
-        Self { connection: connection.clone(), accepted }
+    pub fn of(
+        object: &impl ResourceExt,
+        connection: &RegistryConnection,
+        guardrails: Option<&Guardrails>,
+    ) -> Self {
+        Self {
+            connection: connection.clone(),
+            accepted: object.annotations().get(annotations::ACCEPT).cloned(),
+            guardrails: guardrails.cloned(),
+            deleting: object.meta().deletion_timestamp.is_some(),
+        }
     }
 }
 
@@ -210,8 +222,11 @@ async fn find_registry(context: &Context, client: &OAuthClient) -> Result<Result
 pub async fn find_driver(
     context: &Context,
     key: &SessionKey,
-    Described { connection, accepted }: Described,
+    Described { connection, accepted, guardrails, deleting }: Described,
 ) -> Result<Result<Usable, Why>, PassError> {
+    if let Some(why) = host_not_allowed(context, key, &connection) {
+        return Ok(Err(why));
+    }
     let session = match context.sessions.get(key, &connection) {
         Ok(session) => session,
         Err(why) => return Ok(Err(Why::new("InvalidRegistry", why))),
@@ -224,8 +239,27 @@ pub async fn find_driver(
         Ok(driver) => driver,
         Err(error) => return Ok(Err(not_ready.unwrap_or_else(|| Why::from(&error)))),
     };
-    let known = Known { accepted, ..known(&session, driver.as_ref(), not_ready) };
+    let not_ready = deleting.then(registry_deleting).or(not_ready);
+    let known = Known { accepted, guardrails, ..known(&session, driver.as_ref(), not_ready) };
     Ok(Ok(Usable { known, driver, session }))
+}
+
+/// Who may create an `OAuthRegistry` names no host that the operator's owner has not listed.
+fn host_not_allowed(context: &Context, key: &SessionKey, connection: &RegistryConnection) -> Option<Why> {
+    let limited = key.kind == RegistryKind::OAuthRegistry;
+    let url = context.settings.registry_hosts.refused(connection).filter(|_| limited)?;
+    let message = format!(
+        "OAuthRegistry {} names {url}, whose host is not among those that the operator serves (--namespaced-registry-hosts): ask the \
+         operator's owner to list it, or use a ClusterOAuthRegistry",
+        key.name
+    );
+    Some(Why::new("HostNotAllowed", message))
+}
+
+fn registry_deleting() -> Why {
+    let message = "the registry object is being deleted, and nothing new is registered there: make a new one, or delete its clients, for \
+                   which it waits";
+    Why::new("RegistryDeleting", message)
 }
 
 fn known(session: &Session, driver: &dyn Registry, not_ready: Option<Why>) -> Known {
@@ -248,6 +282,7 @@ fn known(session: &Session, driver: &dyn Registry, not_ready: Option<Why>) -> Kn
         proven: credentials.is_some() && learned.proven == credentials,
         account_id: account.map(|(_, account)| account.clone()),
         accepted: None,
+        guardrails: None,
         credentials,
         capabilities,
     }
@@ -278,7 +313,10 @@ fn namespaced(context: &Context, key: &SessionKey) -> Result<Described, Why> {
         .namespaced
         .iter()
         .find_map(|store| store.get(&ObjectRef::<OAuthRegistry>::new(&key.name).within(&key.namespace)));
-    found.map(|registry| Described::of(registry.as_ref(), &registry.spec.connection)).ok_or_else(|| {
+    let described = |registry: Arc<OAuthRegistry>| {
+        Described::of(registry.as_ref(), &registry.spec.connection, registry.spec.guardrails.as_ref())
+    };
+    found.map(described).ok_or_else(|| {
         let message =
             format!("there is no OAuthRegistry {} in namespace {}: create it", key.name, key.namespace);
         Why::new("RegistryNotFound", message)
@@ -300,7 +338,8 @@ async fn cluster(
     };
     let namespace = client.namespace().unwrap_or_default();
     if allowed(context, registry.spec.allowed_namespaces.as_ref(), &namespace).await? {
-        return Ok(Ok(Described::of(registry.as_ref(), &registry.spec.connection)));
+        let spec = &registry.spec;
+        return Ok(Ok(Described::of(registry.as_ref(), &spec.connection, spec.guardrails.as_ref())));
     }
     let message = format!(
         "ClusterOAuthRegistry {} does not allow namespace {namespace}: ask its owner to let spec.allowedNamespaces match the namespace's labels",

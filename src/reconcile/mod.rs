@@ -34,7 +34,7 @@ use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry},
+    api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryHosts},
     clock::Clock,
     metrics::{Metrics, ReconcileLabels},
     registry::{self, Retry, Sessions},
@@ -133,6 +133,8 @@ pub struct Settings {
     pub settle_time: Duration,
     /// How long a deletion may try to tell the registry.
     pub deletion_timeout: Duration,
+    /// The hosts that an `OAuthRegistry` may name.
+    pub registry_hosts: RegistryHosts,
 }
 
 /// When clients were last looked at, and last changed by us. A hint: after a restart everything is looked at once.

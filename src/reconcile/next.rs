@@ -3,6 +3,7 @@
 mod absence;
 mod adoption;
 mod deletion;
+mod guardrails;
 mod registration;
 mod reply;
 mod secrets;
@@ -30,6 +31,7 @@ use absence::{account_not_proven, client_is_gone, client_is_missing};
 use adoption::secret_to_issue;
 use deletion::being_deleted;
 pub use deletion::time_left;
+use guardrails::not_allowed;
 use registration::{not_registered, outcome_unknown, record_is_lost, suspects_looked_after};
 use reply::{credentials_in_hand, refusal_in_hand, stray_in_hand};
 use secrets::{old_ones_end, rotation_is_due, schedule_is_behind, secret_is_dead};
@@ -139,6 +141,7 @@ rules! {
     secret_is_not_as_derived,
     registry_not_usable,
     not_supported,
+    not_allowed,
     name_is_a_mark,
     registry_changed,
     schedule_is_behind,

@@ -108,6 +108,10 @@ impl DynamicRegistration {
         {
             return Ok(endpoints.clone());
         }
+        self.read_metadata().await
+    }
+
+    async fn read_metadata(&self) -> Result<Endpoints, Error> {
         let endpoints = self.discover().await?;
         self.session.learned().endpoints = Some((Instant::now(), endpoints.clone()));
         Ok(endpoints)
@@ -367,6 +371,13 @@ impl Registry for DynamicRegistration {
 
     fn issuer(&self) -> Option<String> {
         self.settings.issuer.as_ref().map(|WebUri(issuer)| issuer.clone())
+    }
+
+    async fn answers(&self) -> Result<bool, Error> {
+        if self.settings.issuer.is_none() {
+            return Ok(false);
+        }
+        self.read_metadata().await.map(|_| true)
     }
 
     async fn prepare(&self) -> Result<(), Error> {

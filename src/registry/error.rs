@@ -25,6 +25,8 @@ pub enum Kind {
     Conflict,
     /// Too many requests: not before this time has passed.
     Throttled(Duration),
+    /// The registry is at an address that is not sent to.
+    AddressNotAllowed,
     /// No answer, or none that says anything; the call may be repeated.
     Unavailable,
     /// A registration may or may not have happened.
@@ -56,7 +58,9 @@ impl Kind {
         match self {
             Self::Unavailable | Self::Ambiguous => Retry::Backoff,
             Self::Throttled(after) => Retry::After(after),
-            Self::Unauthorized | Self::Protocol | Self::ManagementLost => Retry::Slowly,
+            Self::Unauthorized | Self::AddressNotAllowed | Self::Protocol | Self::ManagementLost => {
+                Retry::Slowly
+            }
             Self::Rejected | Self::Conflict | Self::Unsupported => Retry::OnChange,
         }
     }
@@ -68,6 +72,7 @@ impl Kind {
             Self::Unauthorized => "Unauthorized",
             Self::Conflict => "Conflict",
             Self::Throttled(_) => "Throttled",
+            Self::AddressNotAllowed => "AddressNotAllowed",
             Self::Unavailable => "RegistryUnavailable",
             Self::Ambiguous => "OutcomeUnknown",
             Self::Unsupported => "Unsupported",

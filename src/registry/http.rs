@@ -11,16 +11,21 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use secrecy::ExposeSecret;
+use url::Url;
 
-use super::transport::{
-    Authorization, Body, Connect, Limits, Request, Response, Route, Transport, TransportError,
+use super::{
+    address::{AddressPolicy, NotAllowed},
+    transport::{Authorization, Body, Connect, Limits, Request, Response, Route, Transport, TransportError},
 };
 
 const USER_AGENT: &str = concat!("oauth-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes transports that speak HTTP over the network.
-pub struct HttpConnect;
+pub struct HttpConnect {
+    /// The addresses that are sent to.
+    pub addresses: AddressPolicy,
+}
 
 impl Connect for HttpConnect {
     fn connect(&self, route: &Route) -> Result<Arc<dyn Transport>, String> {
@@ -33,19 +38,28 @@ impl Connect for HttpConnect {
             // A kept connection that the server has just closed would turn a registration into an unknown outcome.
             .pool_max_idle_per_host(0)
             .referer(false)
+            .dns_resolver(Arc::new(self.addresses.clone()))
             .no_proxy();
         if let Some(pem) = &route.ca_bundle {
             let certificates =
                 authorities(pem).ok_or("tls.caBundle is not a bundle of PEM certificates of authorities")?;
             builder = builder.tls_certs_merge(certificates);
         }
-        if let Some(url) = &route.proxy_url {
-            builder =
-                builder.proxy(Proxy::all(url).map_err(|_| "proxyUrl is not the URL of a proxy".to_owned())?);
+        let proxy = route.proxy_url.as_deref().map(proxy_url).transpose()?;
+        if let Some(url) = &proxy {
+            builder = builder.proxy(Proxy::all(url.clone()).map_err(|_| NO_PROXY)?);
         }
         let client = builder.build().map_err(|e| format!("no HTTP client can be made: {}", cause(&e)))?;
-        Ok(Arc::new(HttpTransport { client, limits: route.limits.clone() }))
+        let (limits, addresses) = (route.limits.clone(), self.addresses.clone());
+        Ok(Arc::new(HttpTransport { client, limits, addresses, proxy }))
     }
+}
+
+const NO_PROXY: &str = "proxyUrl is not the URL of a proxy";
+
+/// The URL of a proxy, as it is checked and as it is connected to.
+fn proxy_url(text: &str) -> Result<Url, String> {
+    Url::parse(text).ok().filter(Url::has_host).ok_or_else(|| NO_PROXY.to_owned())
 }
 
 /// The certificates of a PEM bundle, `None` if one cannot be trusted or there is none: that would only show as a broken handshake.
@@ -59,6 +73,8 @@ fn authorities(pem: &str) -> Option<Vec<Certificate>> {
 struct HttpTransport {
     client: Client,
     limits: Limits,
+    addresses: AddressPolicy,
+    proxy: Option<Url>,
 }
 
 #[async_trait]
@@ -73,8 +89,13 @@ impl Transport for HttpTransport {
 
 impl HttpTransport {
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        for url in self.proxy.iter().chain([&request.url]) {
+            self.addresses.check(url).map_err(|refused| TransportError::NotAllowed(refused.to_string()))?;
+        }
         let reply = self.client.execute(build(&self.client, request)?).await.map_err(|e| {
-            if e.is_connect() || e.is_builder() {
+            if let Some(refused) = not_allowed(&e) {
+                TransportError::NotAllowed(refused.to_string())
+            } else if e.is_connect() || e.is_builder() {
                 TransportError::NotSent(format!("no connection: {}", cause(&e)))
             } else {
                 TransportError::Interrupted(format!("the connection broke: {}", cause(&e)))
@@ -128,6 +149,12 @@ async fn read(mut reply: reqwest::Response, cap: usize) -> Result<Bytes, Transpo
             Err(e) => return Err(TransportError::Interrupted(format!("the reply broke off: {}", cause(&e)))),
         }
     }
+}
+
+/// What the resolver refused, below whatever was made of it.
+fn not_allowed(error: &reqwest::Error) -> Option<&NotAllowed> {
+    let first: &dyn std::error::Error = error;
+    std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The innermost cause. The outer ones repeat the URL, whose query may hold what is not for logs.

@@ -3,6 +3,7 @@
 //! A driver is one file: it implements [`Registry`] over a [`Session`]. Adding a registry is a new file, a member of
 //! [`crate::api::RegistryConnection`], and an arm in [`open`]; the planner knows it by its [`Capabilities`] only.
 
+pub mod address;
 mod admin_api;
 mod breaker;
 mod cal_com;
@@ -229,6 +230,11 @@ pub trait Registry: Send + Sync {
     /// What is declared in the form in which it is compared: expanded and filled up as the registry would.
     fn normalised(&self, declared: ClientMetadata) -> ClientMetadata {
         declared
+    }
+
+    /// Whether it answers, where it does not list its clients: by reads alone. False if there is nothing to read.
+    async fn answers(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 
     /// Makes sure that a registration can be sent now, so that none is announced in vain. No effect at the registry.

@@ -170,6 +170,7 @@ impl Session {
         self.pace().await?;
         let origin = request.url.origin().ascii_serialization();
         self.exchange(operation, request).await.map_err(|error| match error {
+            TransportError::NotAllowed(why) => Error::new(Kind::AddressNotAllowed, why),
             TransportError::NotSent(why) | TransportError::Interrupted(why) => unreachable(&origin, &why),
         })?
     }
@@ -180,6 +181,7 @@ impl Session {
         wait_for(|| self.limiter.open()).await?;
         let origin = request.url.origin().ascii_serialization();
         self.exchange(operation, request).await.map_err(|error| match error {
+            TransportError::NotAllowed(why) => Error::new(Kind::AddressNotAllowed, why),
             TransportError::NotSent(why) => unreachable(&origin, &why),
             TransportError::Interrupted(why) => Error::new(Kind::Ambiguous, why),
         })?
@@ -200,7 +202,8 @@ impl Session {
             Ok(reply) if reply.status.is_server_error() => {
                 Some(unreachable(&origin, &format!("it answered {}", reply.status.as_u16())).summary)
             }
-            Ok(_) => None,
+            // Who was not asked has not failed.
+            Ok(_) | Err(TransportError::NotAllowed(_)) => None,
             Err(error) => Some(unreachable(&origin, &error.to_string()).summary),
         };
         match failure {

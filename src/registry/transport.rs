@@ -57,6 +57,9 @@ pub struct Response {
 /// Why there is no reply.
 #[derive(Clone, Debug, Error)]
 pub enum TransportError {
+    /// It leads to an address that is not sent to: nothing has left, not even a packet.
+    #[error("{0}")]
+    NotAllowed(String),
     /// No byte of the request left: it had no effect.
     #[error("{0}")]
     NotSent(String),

@@ -62,8 +62,22 @@ fn allowed_namespaces() -> Vec<Operation> {
 }
 
 fn common() -> Vec<Operation> {
+    let grants = ["authorization_code", "refresh_token"];
     vec![
         set("driftInterval", "10s", "20s").refuses("9s", ["spec.driftInterval", "10s"]),
+        set(
+            "guardrails.allowedGrantTypes",
+            json!(grants),
+            json!([&grants[..], &["client_credentials"]].concat()),
+        )
+        .refuses("client_credentials", ["spec.guardrails.allowedGrantTypes"])
+        .told(json!([]), "NotAllowed", "grantTypes"),
+        set("guardrails.allowedRedirectHosts", json!(["portal.example"]), json!(["*.example"]))
+            .refuses(json!(["https://app.example"]), ["spec.guardrails.allowedRedirectHosts"])
+            .told(json!([]), "NotAllowed", "redirectUris"),
+        set("guardrails.allowedScopes", json!(["bookings.read"]), json!(["bookings.read", "bookings.write"]))
+            .refuses(json!([""]), ["spec.guardrails.allowedScopes"])
+            .told(json!(["bookings.write"]), "NotAllowed", "scopes"),
         set("insecureHttp", true, true)
             .one_value("no registry here has a certificate")
             .required("insecureHttp: true")

@@ -107,8 +107,7 @@ impl Subject for RegistrySubject<'_> {
         }
         // Each is like the others, however many there are.
         clients.dedup();
-        let behind = self.operation.at != DEVELOPMENT
-            && registry["status"]["observedGeneration"] != registry["metadata"]["generation"];
+        let behind = registry["status"]["observedGeneration"] != registry["metadata"]["generation"];
         json!({"clients": clients, "registry": told(&registry["status"]), "behind": behind})
     }
 

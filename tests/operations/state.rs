@@ -73,8 +73,8 @@ fn without_empty(mut value: Value) -> Value {
 pub fn told(status: &Value) -> Value {
     let mut status = status.clone();
     let Some(members) = status.as_object_mut() else { return json!({}) };
-    // A create tells no account everywhere; it is told at the next occasion.
-    for member in ["accountId", "lastHandledReconcileAt", "observedGeneration", "registeredAt"] {
+    // A create tells no account everywhere; it is told at the next occasion. So are the clients of a registry.
+    for member in ["accountId", "clients", "lastHandledReconcileAt", "observedGeneration", "registeredAt"] {
         members.remove(member);
     }
     if let Some(rotation) = members.get_mut("rotation").and_then(Value::as_object_mut) {

@@ -206,6 +206,11 @@ pub fn point(outside: &mut Outside, origin: &str, now: Timestamp) {
     outside.cluster.apply(&place, object_of(&object), now);
 }
 
+/// The registry's owner says what clients may ask for.
+pub fn guard(outside: &mut Outside, guardrails: &Value, now: Timestamp) {
+    outside.cluster.apply(&registry(), json!({"spec": {"guardrails": guardrails}}), now);
+}
+
 fn object_of(object: &Value) -> Value {
     json!({"spec": object["spec"]})
 }

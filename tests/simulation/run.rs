@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::runtime::events::Reporter;
 use oauth_operator::{
+    api::RegistryHosts,
     clock::Clock,
     controller,
     metrics::Metrics,
@@ -140,6 +141,7 @@ impl World {
                 operator_namespace: OPERATOR_NAMESPACE.into(),
                 settle_time: Duration::from_secs(30),
                 deletion_timeout: Duration::from_mins(5),
+                registry_hosts: RegistryHosts::default(),
             },
             nonces: Box::new(move || {
                 format!("n{who}-{}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed))

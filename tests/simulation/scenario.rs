@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     NAMESPACE,
     acts::{
-        accept, apply, client, edit, forge, forge_record, is_named, ours_are, point, put_credentials,
+        accept, apply, client, edit, forge, forge_record, guard, is_named, ours_are, point, put_credentials,
         records, registry, registry_says, restore, rotate, save, says, tamper,
     },
     cluster::at,
@@ -42,8 +42,10 @@ pub struct Scenario {
     pub spec: fn() -> Value,
 }
 
-/// Two drift intervals and two sweeps, for some things have to be seen twice: who writes nothing in that time is at rest.
-const QUIET: Duration = Duration::from_mins(11);
+/// Longer than a drift interval, a sweep's, an overlap and a deletion: who writes nothing in that time is at rest.
+const QUIET: Duration = Duration::from_mins(7);
+/// Two drift intervals and two sweeps, for some things have to be seen twice.
+const QUIET_TWICE: Duration = Duration::from_mins(11);
 
 /// The second half of a story.
 pub struct Then {
@@ -101,6 +103,7 @@ pub static SCENARIOS: &[Scenario] = &[
     }),
     Scenario {
         tampers: true,
+        quiet: QUIET_TWICE,
         ..scenario("client removed by others", |outside, _| tamper(outside, |registry, id| registry.take(id)))
     },
     Scenario {
@@ -253,6 +256,15 @@ pub static SCENARIOS: &[Scenario] = &[
         })
     },
     Scenario {
+        then: Some(Then {
+            wrong: |outside| says(outside, "NotAllowed").or_else(|| ours_are(outside, 1)),
+            act: Act { name: "taken away", act: |outside, now| guard(outside, &json!(null), now) },
+        }),
+        ..scenario("guardrail without the client", |outside, now| {
+            guard(outside, &json!({"allowedRedirectHosts": ["other.example"]}), now);
+        })
+    },
+    Scenario {
         fits: |class| class.forgets,
         then: Some(Then {
             wrong: |outside| says(outside, "Unsupported"),
@@ -277,6 +289,7 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         operators: 2,
         tampers: true,
+        quiet: QUIET_TWICE,
         ..scenario("two operators: client removed by others", |outside, _| {
             tamper(outside, |registry, id| registry.take(id));
         })

@@ -89,6 +89,7 @@ pub const WITNESSES: &[Witness<'static>] = &[
     witness("secret_is_not_as_derived", "rfc7592/create", ""),
     witness("registry_not_usable", "rfc7592/registry object removed", ""),
     witness("not_supported", "rfc7592/field that the registry has not", ""),
+    witness("not_allowed", "rfc7592/guardrail without the client", ""),
     witness("name_is_a_mark", "cal-com/name like a mark", ""),
     witness("registry_changed", "rfc7592/registry switched", ""),
     witness("record_is_lost", "cal-com/Secret deleted", ""),

@@ -3,6 +3,7 @@
 use super::ports::free_port;
 use super::process::Process;
 use super::{PATIENCE, World, eventually, http};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct OperatorOptions {
     pub all_namespaces: bool,
     /// How many objects are worked on at once.
     pub concurrency: usize,
+    /// More variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// More arguments, after all others.
     pub extra: Vec<String>,
 }
@@ -38,6 +41,7 @@ impl Default for OperatorOptions {
             deletion_timeout: Duration::from_secs(30),
             all_namespaces: false,
             concurrency: 8,
+            environment: Vec::new(),
             extra: Vec::new(),
         }
     }
@@ -59,10 +63,24 @@ impl Operator {
     pub fn spawn(world: &World, options: OperatorOptions) -> Self {
         let listen = format!("127.0.0.1:{}", free_port());
         let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| world.cluster.kubeconfig());
-        let environment =
-            [("KUBECONFIG", kubeconfig.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
+        let mut environment =
+            vec![("KUBECONFIG", kubeconfig.display().to_string()), ("RUST_BACKTRACE", "1".to_owned())];
+        environment.extend(options.environment.clone());
         let mut command = Command::new(env!("CARGO_BIN_EXE_oauth-operator"));
         command.args(arguments(world, &listen, options));
+        Self {
+            process: Process::spawn("oauth-operator", &mut command, &environment),
+            url: format!("http://{listen}"),
+        }
+    }
+
+    /// Starts it with an environment instead of arguments, as a pod does.
+    pub fn spawn_with(mut environment: BTreeMap<String, String>) -> Self {
+        let listen = format!("127.0.0.1:{}", free_port());
+        environment.insert("OAUTH_OPERATOR_LISTEN".to_owned(), listen.clone());
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oauth-operator"));
         Self {
             process: Process::spawn("oauth-operator", &mut command, &environment),
             url: format!("http://{listen}"),
@@ -151,6 +169,7 @@ fn arguments(world: &World, listen: &str, options: OperatorOptions) -> Vec<Strin
         ("--log-format", "json".to_owned()),
         ("--settle-time", duration(options.settle_time)),
         ("--deletion-timeout", duration(options.deletion_timeout)),
+        ("--allowed-addresses", "127.0.0.0/8,::1/128".to_owned()),
         ("--concurrency", options.concurrency.to_string()),
     ];
     let namespaces = (!options.all_namespaces).then(|| ("--namespaces", world.namespace.clone()));

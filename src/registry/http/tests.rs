@@ -105,7 +105,7 @@ fn route() -> Route {
 fn connect(route: &Route) -> Result<Arc<dyn Transport>, String> {
     // Another test may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
-    HttpConnect.connect(route)
+    HttpConnect { addresses: AddressPolicy::new("127.0.0.0/8,::1".parse().unwrap(), []) }.connect(route)
 }
 
 fn transport() -> Arc<dyn Transport> {
@@ -131,6 +131,7 @@ fn seen(outcome: Result<Response, TransportError>) -> Result<(u16, Bytes), &'sta
                 "the URL's query may hold what is not for logs: {error}"
             );
             match error {
+                TransportError::NotAllowed(_) => Err("not allowed"),
                 TransportError::NotSent(_) => Err("not sent"),
                 TransportError::Interrupted(_) => Err("interrupted"),
             }

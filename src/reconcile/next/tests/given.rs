@@ -53,6 +53,7 @@ fn known() -> Known {
         proven: false,
         account_id: None,
         accepted: None,
+        guardrails: None,
     }
 }
 

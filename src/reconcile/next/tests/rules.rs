@@ -450,6 +450,86 @@ fn nothing_is_dropped_in_silence() {
     ]);
 }
 
+/// At a registry whose owner has said what clients may ask for.
+fn guarded(facts: Facts, guardrails: serde_json::Value) -> Facts {
+    facts.but(|facts| facts.known().guardrails = serde_json::from_value(guardrails).unwrap())
+}
+
+#[test]
+fn a_redirect_host_that_the_registrys_owner_does_not_list_is_refused_before_any_call() {
+    let new = |spec, hosts: &[&str]| guarded(new_client().spec(spec), json!({"allowedRedirectHosts": hosts}));
+    let public = |uri: &str| json!({"clientType": "public", "redirectUris": [uri]});
+    let (plain, not_allowed) = (json!({}), "refuse, NotAllowed");
+    hold(vec![
+        ("no limit", guarded(new_client(), json!({})), "Prepare"),
+        ("the host of its redirect URI", new(plain.clone(), &["app.example"]), "Prepare"),
+        ("below a wildcard", new(plain.clone(), &["*.example"]), "Prepare"),
+        ("another host", new(plain.clone(), &["other.example"]), not_allowed),
+        ("none at all", new(plain, &[]), not_allowed),
+        ("no redirect URI, as it says", new(json!({"redirectUris": []}), &[]), "Prepare"),
+        ("no redirect URI, but it does not say so", new(json!({"redirectUris": null}), &[]), not_allowed),
+        (
+            "one of several",
+            new(
+                json!({"redirectUris": ["https://app.example/cb", "https://x.example/cb"]}),
+                &["app.example"],
+            ),
+            not_allowed,
+        ),
+        (
+            "after a logout",
+            new(json!({"postLogoutRedirectUris": ["https://x.example/"]}), &["app.example"]),
+            not_allowed,
+        ),
+        (
+            "after a booking at Cal.com",
+            new(json!({"calCom": {"bookingRedirectUri": "https://x.example/"}}), &["app.example"]),
+            not_allowed,
+        ),
+        ("a person's own machine", new(public("http://127.0.0.1/cb"), &["app.example"]), not_allowed),
+        ("that is listed", new(public("http://127.0.0.1/cb"), &["127.0.0.1"]), "Prepare"),
+        ("no host", new(public("com.example.app:/cb"), &["app.example"]), not_allowed),
+    ]);
+}
+
+#[test]
+fn a_grant_or_scope_that_the_registrys_owner_does_not_list_is_refused_before_any_call() {
+    let grants =
+        |spec, grants: &[&str]| guarded(new_client().spec(spec), json!({"allowedGrantTypes": grants}));
+    let scopes = |spec, scopes: &[&str]| guarded(new_client().spec(spec), json!({"allowedScopes": scopes}));
+    let (machine, not_allowed) = (json!({"grantTypes": ["client_credentials"]}), "refuse, NotAllowed");
+    hold(vec![
+        ("a grant that is listed", grants(machine.clone(), &["client_credentials"]), "Prepare"),
+        ("another grant", grants(machine, &["authorization_code"]), not_allowed),
+        ("a grant that the registry chooses", grants(json!({}), &["authorization_code"]), not_allowed),
+        (
+            "where the registry knows none",
+            grants(json!({}), &["authorization_code"])
+                .but(|facts| drop(facts.known().capabilities.fields.remove(&Field::GrantTypes))),
+            "Prepare",
+        ),
+        ("a scope that is listed", scopes(json!({"scopes": ["read"]}), &["read", "write"]), "Prepare"),
+        ("another scope", scopes(json!({"scopes": ["read", "admin"]}), &["read", "write"]), not_allowed),
+        ("scopes that the registry chooses", scopes(json!({}), &["read"]), not_allowed),
+        ("all scopes", scopes(json!({"scopes": ["*"]}), &["read"]), not_allowed),
+        ("all scopes, where that is listed", scopes(json!({"scopes": ["*"]}), &["*"]), "Prepare"),
+    ]);
+}
+
+#[test]
+fn a_client_outside_the_guardrails_stays_as_it_is_and_can_be_deleted() {
+    let other = || json!({"allowedRedirectHosts": ["other.example"]});
+    hold(vec![
+        (
+            "it was changed",
+            guarded(ready().spec(json!({"clientName": "Renamed"})), other()),
+            "refuse, NotAllowed",
+        ),
+        ("the guardrails were", guarded(ready(), other()), "refuse, NotAllowed"),
+        ("it goes", guarded(ready().deleted(1), other()), "Deregister"),
+    ]);
+}
+
 #[test]
 fn an_outcome_that_nobody_saw_stays_unknown() {
     let tried = |attempt, age| prepared(new_client().attempted(attempt, age));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{
-    api::{Condition, FINALIZER, OAuthClient, OAuthRegistry, annotations, conditions},
+    api::{Condition, FINALIZER, OAuthClient, OAuthRegistry, RegistryHosts, annotations, conditions},
     clock::Clock,
     metrics::Metrics,
     providers,
@@ -243,6 +243,7 @@ impl World {
                 operator_namespace: "operator".into(),
                 settle_time: SETTLE,
                 deletion_timeout: DELETION,
+                registry_hosts: RegistryHosts::default(),
             },
             metrics,
             nonces: Box::new(move || {
