@@ -84,6 +84,10 @@ async fn it_waits_for_its_crds_and_serves_the_namespaces_that_a_cluster_registry
     world.apply(cluster_registry(&registry, None)).await;
     refused(&world).await;
     assert_eq!(registry.clients().await.len(), 1, "losing the permission stops changes only");
+    world.apply(cluster_registry(&registry, Some(json!({})))).await;
+    world.wait_condition("app", "Ready", "True", PATIENCE).await;
+    world.apply(cluster_registry(&registry, None)).await;
+    refused(&world).await;
     world.delete(Kind::OAuthClient, "app").await;
     world.wait_gone(Kind::OAuthClient, "app", PATIENCE).await;
     assert_eq!(registry.clients().await.len(), 0, "and never a deregistration");

@@ -127,6 +127,11 @@ async fn uses_a_cluster_registry(world: &World, peer: &DevelopmentRegistry) {
     manifest["spec"]["registryRef"]["kind"] = json!("ClusterOAuthRegistry");
     world.apply(manifest).await;
     world.wait_condition("platform", "Ready", "True", PATIENCE).await;
+    world
+        .wait_for(Kind::ClusterOAuthRegistry, "registry", "it is held", PATIENCE, |object| {
+            object["metadata"]["finalizers"].is_array()
+        })
+        .await;
     world.delete(Kind::OAuthClient, "platform").await;
     world.wait_gone(Kind::OAuthClient, "platform", PATIENCE).await;
     // Its status says what is wrong with it.
