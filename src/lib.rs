@@ -24,11 +24,13 @@
 //!
 //! What the outside can be asked is one trait, [`registry::Registry`], behind which each registry is one file. A pass knows it by
 //! its [`Capabilities`](registry::Capabilities) only. All time comes from [`clock`] and tokio, all HTTP from one place below
-//! [`registry::transport`], all Kubernetes calls from the client in [`reconcile::Context`]: a test can stand in for each.
+//! [`registry::transport`], all Kubernetes calls from the client in [`reconcile::Context`], which [`api_server`] connects: a test can
+//! stand in for each.
 //!
 //! [`operator`] puts the parts together, and lets one of several replicas work at a time ([`lease`]); [`settings`] is what it is told, [`server`], [`metrics`] and [`telemetry`] what it tells.
 
 pub mod api;
+pub mod api_server;
 pub mod clock;
 pub mod controller;
 pub mod in_use;

@@ -26,7 +26,8 @@ async fn main() -> ExitCode {
     let done = match arguments.command.clone() {
         None => operator::run(arguments).await.map_err(|error| error.to_string()),
         Some(Command::Uninstall(options)) => {
-            uninstall::run(arguments, options).await.map_err(|error| error.to_string())
+            let Arguments { operator_namespace, namespaces, .. } = arguments;
+            uninstall::run(operator_namespace, namespaces, options).await.map_err(|error| error.to_string())
         }
     };
     match done {

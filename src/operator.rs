@@ -14,41 +14,34 @@ use futures::{
     FutureExt,
     future::{self, Shared},
 };
-use http::{
-    HeaderMap, Request, Response, StatusCode,
-    header::{HeaderValue, RETRY_AFTER, USER_AGENT},
-};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, Config, client::Body, runtime::events::Reporter};
+use kube::{Api, Client, Config, runtime::events::Reporter};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
-use tower::service_fn;
 
 use crate::{
     api::FIELD_MANAGER,
+    api_server,
     clock::Clock,
     controller::{self, Scope, Watches},
     lease::{self, Held, Lease, Lost},
     metrics::Metrics,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
-    registry::{Sessions, address::AddressPolicy, http::HttpConnect, limiter::Limiter},
+    registry::{Sessions, address::AddressPolicy, http::HttpConnect},
     rounds, server,
     settings::Arguments,
     sweep,
 };
 
-/// The API server asks for a second; whatever stands before it may ask for more.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
 /// Why the operator cannot start or go on.
 #[derive(Debug, Error)]
 pub enum Error {
     /// No API server.
-    #[error("no way to the API server: {0}; set KUBECONFIG, or run in a pod with a service account")]
-    Kubeconfig(String),
+    #[error(transparent)]
+    ApiServer(#[from] api_server::Error),
     /// No namespace of our own.
     #[error(
         "namespace {namespace} of the operator cannot be read: {why}; create it, or name another by --operator-namespace"
@@ -81,10 +74,10 @@ pub enum Error {
 /// If it cannot start, or if another replica works now.
 pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
     arguments.namespaces.retain(|namespace| !namespace.is_empty());
-    let config = kube_config().await?;
+    let config = api_server::config().await?;
     let addresses = addresses(&config, &arguments);
-    let direct = connect(config)?;
-    let kube = patient(direct.clone());
+    let direct = api_server::connect(config)?;
+    let kube = api_server::patient(direct.clone());
     let installation = installation(&kube, &arguments.operator_namespace).await?;
     let listener = server::bind(arguments.listen)
         .await
@@ -226,50 +219,6 @@ async fn work(context: Arc<Context>, scopes: Vec<Scope>, arguments: &Arguments, 
         () = bounded(passes, stop.clone(), arguments.shutdown_timeout) => {}
         () = until_stop => {}
     }
-}
-
-/// Where the API server is, and who we are there.
-pub(crate) async fn kube_config() -> Result<Config, Error> {
-    Config::infer().await.map_err(|error| Error::Kubeconfig(error.to_string()))
-}
-
-/// The way to the API server, on which nothing is repeated.
-pub(crate) fn connect(mut config: Config) -> Result<Client, Error> {
-    // A write that is repeated below us would blur what is known about its outcome.
-    config.default_retry = false;
-    let agent = HeaderValue::from_static(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((USER_AGENT, agent));
-    Client::try_from(config).map_err(|error| Error::Kubeconfig(error.to_string()))
-}
-
-/// The same way to the API server, taken only when it wants to be asked.
-fn patient(client: Client) -> Client {
-    let (namespace, pause) = (client.default_namespace().to_owned(), Arc::new(Limiter::new(None)));
-    let patient = service_fn(move |request| patiently(client.clone(), pause.clone(), request));
-    Client::new(patient, namespace)
-}
-
-/// Sends a request once, and not before the API server wants one again: its priority and fairness says when (429).
-async fn patiently(
-    client: Client,
-    pause: Arc<Limiter>,
-    request: Request<Body>,
-) -> kube::Result<Response<Body>> {
-    while let Err(wait) = pause.open() {
-        tokio::time::sleep(wait).await;
-    }
-    let response = client.send(request).await?;
-    if response.status() == StatusCode::TOO_MANY_REQUESTS
-        && let Some(wait) = retry_after(response.headers())
-    {
-        pause.close(wait.min(LONGEST_PAUSE));
-    }
-    Ok(response)
-}
-
-/// In seconds: API servers give no date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 async fn installation(kube: &Client, namespace: &str) -> Result<String, Error> {

@@ -86,15 +86,15 @@ pub struct Arguments {
 
     /// After a registration with unknown outcome: how long until the lost request must be over. Never shorter than the
     /// registry's own timeout
-    #[arg(long, env = "OAUTH_OPERATOR_SETTLE_TIME", default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_SETTLE_TIME", default_value = "30s", value_parser = api::Duration::parse, value_name = "DURATION")]
     pub settle_time: Duration,
 
     /// How long a deletion may try to tell the registry before it ends without, with an event, a metric and the record kept
-    #[arg(long, env = "OAUTH_OPERATOR_DELETION_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_DELETION_TIMEOUT", default_value = "10m", value_parser = api::Duration::parse, value_name = "DURATION")]
     pub deletion_timeout: Duration,
 
     /// How long running passes may take to end after SIGTERM. Keep terminationGracePeriodSeconds above it
-    #[arg(long, env = "OAUTH_OPERATOR_SHUTDOWN_TIMEOUT", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "OAUTH_OPERATOR_SHUTDOWN_TIMEOUT", default_value = "60s", value_parser = api::Duration::parse, value_name = "DURATION")]
     pub shutdown_timeout: Duration,
 
     /// How log lines look
@@ -115,11 +115,6 @@ pub struct Arguments {
 pub enum Command {
     /// Prepares the operator's removal: lets go of what it looks after, or refuses. Touches no Secret and no registry
     Uninstall(uninstall::Options),
-}
-
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let read: api::Duration = text.parse()?;
-    read.get().ok_or_else(|| format!("`{text}` is not a duration"))
 }
 
 #[cfg(test)]

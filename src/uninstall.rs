@@ -16,10 +16,9 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    api::{ClusterOAuthRegistry, FINALIZER, IN_USE, OAuthClient, OAuthRegistry},
-    operator,
+    api::{self, ClusterOAuthRegistry, FINALIZER, IN_USE, OAuthClient, OAuthRegistry},
+    api_server,
     reconcile::{PassError, call, record},
-    settings::{self, Arguments},
 };
 
 const PAGE: u32 = 500;
@@ -41,7 +40,7 @@ pub struct Options {
     pub deployment: Option<String>,
 
     /// How long all of it may take
-    #[arg(long, default_value = "4m", value_parser = settings::duration, value_name = "DURATION")]
+    #[arg(long, default_value = "4m", value_parser = api::Duration::parse, value_name = "DURATION")]
     pub timeout: Duration,
 }
 
@@ -59,7 +58,7 @@ pub enum Clients {
 pub enum Error {
     /// No API server.
     #[error(transparent)]
-    Connect(#[from] operator::Error),
+    ApiServer(#[from] api_server::Error),
     /// The API server refused or failed us.
     #[error(transparent)]
     Kubernetes(#[from] PassError),
@@ -82,20 +81,21 @@ pub enum Error {
     Late(Duration),
 }
 
-/// Prepares the removal of the operator.
+/// Prepares the removal of an operator: of its namespace, and of those that it serves (none means all).
 ///
 /// # Errors
 /// If the operator must not be removed yet.
-pub async fn run(arguments: Arguments, options: Options) -> Result<(), Error> {
+pub async fn run(operator_namespace: String, namespaces: Vec<String>, options: Options) -> Result<(), Error> {
     let limit = options.timeout;
-    let uninstall =
-        Uninstall { kube: operator::connect(operator::kube_config().await?)?, arguments, options };
+    let kube = api_server::connect(api_server::config().await?)?;
+    let uninstall = Uninstall { kube, operator_namespace, namespaces, options };
     timeout(limit, uninstall.run()).await.unwrap_or(Err(Error::Late(limit)))
 }
 
 struct Uninstall {
     kube: Client,
-    arguments: Arguments,
+    operator_namespace: String,
+    namespaces: Vec<String>,
     options: Options,
 }
 
@@ -139,7 +139,7 @@ impl Uninstall {
     /// Ends the operator, which would hold on to the objects again. Returns how many replicas there were.
     async fn stop(&self) -> Result<i32, Error> {
         let Some(name) = &self.options.deployment else { return Ok(0) };
-        let namespace = &self.arguments.operator_namespace;
+        let namespace = &self.operator_namespace;
         let deployments: Api<Deployment> = Api::namespaced(self.kube.clone(), namespace);
         let found = call("read the operator's Deployment", deployments.get_opt(name)).await?;
         let Some(spec) = found.and_then(|found| found.spec) else {
@@ -160,8 +160,7 @@ impl Uninstall {
 
     async fn scale(&self, replicas: i32) -> Result<(), Error> {
         let Some(name) = &self.options.deployment else { return Ok(()) };
-        let deployments: Api<Deployment> =
-            Api::namespaced(self.kube.clone(), &self.arguments.operator_namespace);
+        let deployments: Api<Deployment> = Api::namespaced(self.kube.clone(), &self.operator_namespace);
         let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let params = PatchParams::default();
         call("scale the operator's Deployment", deployments.patch_scale(name, &params, &scale)).await?;
@@ -208,7 +207,7 @@ impl Uninstall {
         tracing::info!(
             "{clients} OAuthClients stay, with their Secrets and the clients at their registries; the records stay in namespace \
              {}, labelled {}. Nobody looks after them until an operator runs there again",
-            self.arguments.operator_namespace,
+            self.operator_namespace,
             record::LABEL,
         );
         Ok(())
@@ -224,7 +223,7 @@ impl Uninstall {
 
     /// The served namespaces; `None` is all of them.
     fn namespaces(&self) -> Vec<Option<String>> {
-        let named = self.arguments.namespaces.iter().filter(|namespace| !namespace.is_empty());
+        let named = self.namespaces.iter().filter(|namespace| !namespace.is_empty());
         let named: Vec<_> = named.cloned().map(Some).collect();
         if named.is_empty() { vec![None] } else { named }
     }

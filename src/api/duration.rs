@@ -14,6 +14,15 @@ pub(super) const PATTERN: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 pub struct Duration(#[schemars(regex(pattern = PATTERN))] String);
 
 impl Duration {
+    /// A text as a length of time.
+    ///
+    /// # Errors
+    /// If it breaks GEP-2257; the message is for whoever wrote it.
+    pub fn parse(text: &str) -> Result<time::Duration, String> {
+        let parsed = Self(text.to_owned()).get();
+        parsed.ok_or_else(|| format!("`{text}` is not a duration; write it like 90s, 10m or 1h30m"))
+    }
+
     /// The text as a length of time; `None` if it breaks GEP-2257, which the API server refuses beforehand.
     pub fn get(&self) -> Option<time::Duration> {
         let mut total = time::Duration::ZERO;
@@ -42,11 +51,7 @@ impl std::str::FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let duration = Self(text.to_owned());
-        match duration.get() {
-            Some(_) => Ok(duration),
-            None => Err(format!("`{text}` is not a duration; write it like 90s, 10m or 1h30m")),
-        }
+        Self::parse(text).map(|_| Self(text.to_owned()))
     }
 }
 
