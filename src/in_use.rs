@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    api::{FINALIZER, IN_USE},
+    api::IN_USE,
     reconcile::{Context, PassError, gather},
     registry::SessionKey,
-    rounds::{self, Object, Part},
+    registry_objects::{self, Part, RegistryObject},
 };
 
 /// After the API server has refused to hold or release a registry.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_mins(1);
 pub fn users(context: &Context) -> HashMap<SessionKey, u32> {
     let mut users = HashMap::new();
     for client in context.clients.iter().flat_map(Store::state) {
-        if client.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+        if client.is_held() {
             *users.entry(gather::key_of(&client)).or_default() += 1;
         }
     }
@@ -38,7 +38,7 @@ pub struct Holds {
 
 impl Holds {
     /// Writes or takes away the finalizer of a registry that has so many clients, if that is due.
-    pub async fn settle(&mut self, context: &Context, object: &Object, clients: u32) {
+    pub async fn settle(&mut self, context: &Context, object: &RegistryObject, clients: u32) {
         let (now, timeout) = (context.clock.now(), context.settings.deletion_timeout);
         let Some(finalizers) = due(&object.metadata, clients, now, timeout) else { return };
         let paused = self.refused.get(&object.key).is_some_and(|at| at.elapsed() < PAUSE);
@@ -48,8 +48,14 @@ impl Holds {
         // Somebody else may have written a finalizer meanwhile.
         let version = &object.metadata.resource_version;
         let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
-        match rounds::patch(context, &object.key, "write the registry's finalizer", Part::Object, &patch)
-            .await
+        match registry_objects::patch(
+            context,
+            &object.key,
+            "write the registry's finalizer",
+            Part::Object,
+            &patch,
+        )
+        .await
         {
             Ok(()) | Err(PassError::Stale) => self.refused.remove(&object.key),
             Err(error) => {

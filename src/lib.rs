@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod operator;
 pub mod reconcile;
 pub mod registry;
+pub mod registry_objects;
 pub mod rounds;
 pub mod server;
 pub mod settings;

@@ -7,26 +7,18 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    runtime::reflector::Store,
-};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    api::{
-        ClusterOAuthRegistry, ConditionStatus, OAuthClient, OAuthRegistry, RegistryCapabilities,
-        RegistryKind, RegistryStatus, annotations, conditions,
-    },
+    api::{ConditionStatus, OAuthClient, RegistryCapabilities, RegistryStatus, annotations, conditions},
     in_use::{self, Holds},
     reconcile::{
         Context, PassError, call,
         facts::{Facts, Why},
-        gather::{self, Described, Usable},
+        gather::{self, Usable},
         intent::Intent,
         look, next,
         protocol::Rule,
@@ -35,11 +27,14 @@ use crate::{
         status::condition,
     },
     registry::{Capabilities, Client, Error, Inventory, Registry, Rotation, SessionKey, ShownMark, Support},
+    registry_objects::{self, Part, RegistryObject},
 };
 
 /// How often it is looked which registry is due.
 const TICK: Duration = Duration::from_secs(2);
 const PAGE: u32 = 500;
+/// What only a change of the registry object, or of the operator's settings, ends.
+const DEAD_ENDS: [&str; 2] = ["InvalidRegistry", "HostNotAllowed"];
 
 /// Goes round until it is aborted. `namespaces` are those that are served; none means all.
 pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
@@ -49,7 +44,7 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
     let mut holds = Holds::default();
     context.registries.wait_until_listed().await;
     loop {
-        let found = objects(&context);
+        let found = registry_objects::all(&context);
         let users = in_use::users(&context);
         for object in &found {
             holds.settle(&context, object, users.get(&object.key).copied().unwrap_or_default()).await;
@@ -79,69 +74,8 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
     }
 }
 
-/// A registry object of either kind.
-pub struct Object {
-    /// The key of its session.
-    pub key: SessionKey,
-    /// Its metadata.
-    pub metadata: ObjectMeta,
-    described: Described,
-    status: Option<RegistryStatus>,
-}
-
-impl Object {
-    /// Differs when somebody has said something else about the registry.
-    fn version(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        (self.metadata.generation, &self.described.accepted).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn generation(&self) -> i64 {
-        self.metadata.generation.unwrap_or_default()
-    }
-
-    fn interval(&self) -> Duration {
-        gather::drift_interval(&self.described.connection)
-    }
-}
-
-/// The registry objects, as watched.
-pub fn objects(context: &Context) -> Vec<Object> {
-    let namespaced = context.registries.namespaced.iter().flat_map(Store::state).map(|registry| Object {
-        key: SessionKey {
-            kind: RegistryKind::OAuthRegistry,
-            namespace: registry.namespace().unwrap_or_default(),
-            name: registry.name_any(),
-        },
-        metadata: registry.metadata.clone(),
-        described: Described::of(
-            registry.as_ref(),
-            &registry.spec.connection,
-            registry.spec.guardrails.as_ref(),
-        ),
-        status: registry.status.clone(),
-    });
-    let cluster = context.registries.cluster.iter().flat_map(Store::state).map(|registry| Object {
-        key: SessionKey {
-            kind: RegistryKind::ClusterOAuthRegistry,
-            namespace: String::new(),
-            name: registry.name_any(),
-        },
-        metadata: registry.metadata.clone(),
-        described: Described::of(
-            registry.as_ref(),
-            &registry.spec.connection,
-            registry.spec.guardrails.as_ref(),
-        ),
-        status: registry.status.clone(),
-    });
-    namespaced.chain(cluster).collect()
-}
-
 /// One round at one registry.
-pub async fn round(context: &Context, object: &Object, namespaces: &[String]) {
+pub async fn round(context: &Context, object: &RegistryObject, namespaces: &[String]) {
     let visited = match visit(context, object, namespaces).await {
         Ok(visited) => visited,
         Err(PassError::Registry(error)) => Visited::failed(Why::from(&error)),
@@ -172,7 +106,11 @@ impl Visited {
 }
 
 /// Asks the registry, judges what it shows, and sweeps where it lists its clients.
-async fn visit(context: &Context, object: &Object, namespaces: &[String]) -> Result<Visited, PassError> {
+async fn visit(
+    context: &Context,
+    object: &RegistryObject,
+    namespaces: &[String],
+) -> Result<Visited, PassError> {
     let described = object.described.clone();
     let usable = match gather::find_driver(context, &object.key, described).await? {
         Ok(usable) => usable,
@@ -203,7 +141,7 @@ fn told(capabilities: &Capabilities) -> RegistryCapabilities {
 
 async fn ask(
     context: &Context,
-    object: &Object,
+    object: &RegistryObject,
     usable: &Usable,
     namespaces: &[String],
 ) -> Result<Visited, PassError> {
@@ -227,7 +165,12 @@ async fn ask(
 }
 
 /// Why a list proves nothing, if so.
-fn distrusted(context: &Context, object: &Object, usable: &Usable, inventory: &Inventory) -> Option<Why> {
+fn distrusted(
+    context: &Context,
+    object: &RegistryObject,
+    usable: &Usable,
+    inventory: &Inventory,
+) -> Option<Why> {
     let Usable { known, session, .. } = usable;
     let clients = look::clients_of(context, &object.key);
     let none = clients.iter().all(|client| look::named(client).is_none());
@@ -244,7 +187,7 @@ fn distrusted(context: &Context, object: &Object, usable: &Usable, inventory: &I
 /// Removes what bears our mark and nobody needs.
 async fn sweep(
     context: &Context,
-    object: &Object,
+    object: &RegistryObject,
     driver: &dyn Registry,
     inventory: &Inventory,
     namespaces: &[String],
@@ -264,7 +207,7 @@ async fn sweep(
 
 async fn remove(
     context: &Context,
-    object: &Object,
+    object: &RegistryObject,
     driver: &dyn Registry,
     client: &Client,
 ) -> Result<(), Error> {
@@ -389,7 +332,7 @@ async fn is_recorded(
 }
 
 /// The registry's status after a visit. What was not seen this time is as it was.
-fn judged(context: &Context, object: &Object, visited: Visited) -> RegistryStatus {
+fn judged(context: &Context, object: &RegistryObject, visited: Visited) -> RegistryStatus {
     let old = object.status.clone().unwrap_or_default();
     let Visited { capabilities, account_id, message, wrong } = visited;
     let mut new = RegistryStatus {
@@ -400,15 +343,21 @@ fn judged(context: &Context, object: &Object, visited: Visited) -> RegistryStatu
         conditions: old.conditions,
     };
     let status = if wrong.is_none() { ConditionStatus::True } else { ConditionStatus::False };
+    let progress = wrong.as_ref().map(|why| {
+        if DEAD_ENDS.contains(&why.reason.as_str()) { conditions::STALLED } else { conditions::RECONCILING }
+    });
     let why = wrong.unwrap_or_else(|| Why::new("Ready", message));
-    let ready =
-        condition(conditions::READY, status, &why, Some(new.observed_generation), context.clock.now());
+    let so =
+        |type_, status| condition(type_, status, &why, Some(new.observed_generation), context.clock.now());
+    let (ready, progress) =
+        (so(conditions::READY, status), progress.map(|type_| so(type_, ConditionStatus::True)));
     conditions::set(&mut new.conditions, ready);
+    conditions::set_kstatus(&mut new.conditions, progress);
     new
 }
 
 /// Writes the registry's status, if it says something else.
-async fn tell(context: &Context, object: &Object, new: &RegistryStatus) -> Result<(), PassError> {
+async fn tell(context: &Context, object: &RegistryObject, new: &RegistryStatus) -> Result<(), PassError> {
     if object.status.as_ref() == Some(new) {
         return Ok(());
     }
@@ -420,54 +369,7 @@ async fn tell(context: &Context, object: &Object, new: &RegistryStatus) -> Resul
         "accountId": new.account_id,
         "conditions": new.conditions,
     }});
-    patch(context, &object.key, "write the registry's status", Part::Status, &status).await
-}
-
-/// What of an object is written.
-#[derive(Clone, Copy)]
-pub enum Part {
-    /// All but the status.
-    Object,
-    /// The status.
-    Status,
-}
-
-/// Patches a registry object. That it is gone is as good.
-pub async fn patch(
-    context: &Context,
-    key: &SessionKey,
-    what: &'static str,
-    part: Part,
-    patch: &Value,
-) -> Result<(), PassError> {
-    let kube = context.kube.clone();
-    let written = match key.kind {
-        RegistryKind::OAuthRegistry => {
-            let registries: Api<OAuthRegistry> = Api::namespaced(kube, &key.namespace);
-            call(what, write(&registries, &key.name, part, patch)).await
-        }
-        RegistryKind::ClusterOAuthRegistry => {
-            let registries: Api<ClusterOAuthRegistry> = Api::all(kube);
-            call(what, write(&registries, &key.name, part, patch)).await
-        }
-    };
-    match written {
-        Err(PassError::Kubernetes { code: 404, .. }) => Ok(()),
-        written => written,
-    }
-}
-
-async fn write<K: Clone + DeserializeOwned + std::fmt::Debug>(
-    registries: &Api<K>,
-    name: &str,
-    part: Part,
-    patch: &Value,
-) -> kube::Result<()> {
-    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-    match part {
-        Part::Object => registries.patch(name, &params, &patch).await.map(drop),
-        Part::Status => registries.patch_status(name, &params, &patch).await.map(drop),
-    }
+    registry_objects::patch(context, &object.key, "write the registry's status", Part::Status, &status).await
 }
 
 #[cfg(test)]

@@ -90,12 +90,16 @@ async fn the_tools_see_whether_a_registry_can_be_used() {
     let ready = world.wait_reason(Kind::OAuthRegistry, "telnyx", "Ready", PATIENCE).await;
     site.fake.at(|telnyx| telnyx.throttle(PATIENCE));
     let throttled = world.wait_reason(Kind::OAuthRegistry, "telnyx", "Throttled", PATIENCE).await;
+    let no_certificate = json!({"spec": {"tls": {"caBundle": "no certificate"}}});
+    world.patch(Kind::OAuthRegistry, "telnyx", &no_certificate).await;
+    let invalid = world.wait_reason(Kind::OAuthRegistry, "telnyx", "InvalidRegistry", PATIENCE).await;
     hold(&[
         ("it can be used", ready, "Current", "Healthy"),
         ("it wants no request", throttled, "InProgress", "Progressing"),
+        ("nobody but its owner can mend it", invalid, "Failed", "Degraded"),
     ])
     .await;
-    assert_lawful(&recorder.seen(), 2).await;
+    assert_lawful(&recorder.seen(), 3).await;
 }
 
 #[test]

@@ -10,13 +10,15 @@ use crate::{
     own_control_plane::ControlPlane,
     support::{
         Cluster, DevelopmentRegistry, Kind, Operator, OperatorOptions, PATIENCE, Peer, eventually,
-        helm::Helm, process::Process, release::Release, world::message,
+        helm::Helm,
+        process::Process,
+        release::Release,
+        world::{IN_USE, message},
     },
 };
 
-/// The finalizers of a client and of a registry.
+/// The finalizer of a client.
 const HELD: &str = "oauth-operator.io/client";
-const IN_USE: &str = "oauth-operator.io/in-use";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn helm_3_installs_upgrades_and_removes_it_and_clients_stay() {

@@ -14,6 +14,7 @@ use crate::{
         release::Release,
         rights::{self, Right},
         site::Site,
+        world::IN_USE,
     },
 };
 
@@ -54,7 +55,7 @@ async fn is_uninstalled(release: &Release, operator: &Operator, held: &[Kind]) {
     let meanwhile = async |_: &Process| {
         operator.terminate().await;
         for kind in held {
-            let in_use = json!({"metadata": {"finalizers": ["oauth-operator.io/in-use"]}});
+            let in_use = json!({"metadata": {"finalizers": [IN_USE]}});
             world.patch(*kind, "registry", &in_use).await;
         }
         release.remove_pod().await;
@@ -127,11 +128,7 @@ async fn uses_a_cluster_registry(world: &World, peer: &DevelopmentRegistry) {
     manifest["spec"]["registryRef"]["kind"] = json!("ClusterOAuthRegistry");
     world.apply(manifest).await;
     world.wait_condition("platform", "Ready", "True", PATIENCE).await;
-    world
-        .wait_for(Kind::ClusterOAuthRegistry, "registry", "it is held", PATIENCE, |object| {
-            object["metadata"]["finalizers"].is_array()
-        })
-        .await;
+    world.wait_in_use(Kind::ClusterOAuthRegistry, "registry").await;
     world.delete(Kind::OAuthClient, "platform").await;
     world.wait_gone(Kind::OAuthClient, "platform", PATIENCE).await;
     // Its status says what is wrong with it.

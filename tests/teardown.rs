@@ -21,7 +21,6 @@ use crate::{
 };
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
-const IN_USE: &str = "oauth-operator.io/in-use";
 
 struct Story {
     world: World,
@@ -41,7 +40,7 @@ impl Story {
         for name in CLIENTS {
             world.wait_condition(name, "Ready", "True", PATIENCE).await;
         }
-        is_held(&world, "registry").await;
+        world.wait_in_use(Kind::OAuthRegistry, "registry").await;
         Self { world, registry, _operator: operator }
     }
 
@@ -62,11 +61,6 @@ impl Story {
 
 fn finalizers(object: &Value) -> usize {
     object["metadata"]["finalizers"].as_array().map_or(0, Vec::len)
-}
-
-async fn is_held(world: &World, registry: &str) {
-    let held = |object: &Value| object["metadata"]["finalizers"][0] == IN_USE;
-    world.wait_for(Kind::OAuthRegistry, registry, "it is in use", PATIENCE, held).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +119,7 @@ async fn a_registry_whose_key_went_first_still_lets_its_clients_go() {
     for name in CLIENTS {
         world.wait_condition(name, "Ready", "True", PATIENCE).await;
     }
-    is_held(&world, "teable").await;
+    world.wait_in_use(Kind::OAuthRegistry, "teable").await;
     let all = [
         "delete",
         "--wait=false",

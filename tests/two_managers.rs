@@ -18,10 +18,7 @@ const FLUX: &str = "kustomize-controller";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn applying_the_same_manifest_again_changes_nothing_and_wakes_nobody() {
-    let world = Cluster::connect().await.world("two-managers").await;
-    let peer = DevelopmentRegistry::start().await;
-    use_peer(&world, &peer).await;
-    let _operator = Operator::start(&world, OperatorOptions::default()).await;
+    let (world, _peer, _operator) = managed("two-managers").await;
     for (name, apply) in [
         ("by-server", &["apply", "--server-side", "--field-manager", ARGO_CD][..]),
         ("by-client", &["apply"]),
@@ -47,10 +44,7 @@ async fn applying_the_same_manifest_again_changes_nothing_and_wakes_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_ours_shows_as_drift_and_no_manager_owns_what_is_not_its_own() {
-    let world = Cluster::connect().await.world("drift").await;
-    let peer = DevelopmentRegistry::start().await;
-    use_peer(&world, &peer).await;
-    let _operator = Operator::start(&world, OperatorOptions::default()).await;
+    let (world, peer, _operator) = managed("drift").await;
     let manifest = tracked("app");
     assert_done(&server_side(&world, ARGO_CD, &manifest).await);
     world.wait_condition("app", "Ready", "True", PATIENCE).await;
@@ -63,7 +57,8 @@ async fn nothing_of_ours_shows_as_drift_and_no_manager_owns_what_is_not_its_own(
     let theirs = owned(&object, ARGO_CD);
     assert!(theirs.contains("f:spec") && !theirs.contains("f:status"), "{theirs}");
 
-    // The registry's manifest, too: its status is ours.
+    // The registry's manifest, too: its status and its finalizer are ours.
+    world.wait_in_use(Kind::OAuthRegistry, "registry").await;
     let registry = registry(peer.url());
     let applied = ["apply", "--server-side", "--force-conflicts", "--field-manager", FLUX];
     assert_done(&pipe(&world, &applied, &registry).await);
@@ -72,10 +67,7 @@ async fn nothing_of_ours_shows_as_drift_and_no_manager_owns_what_is_not_its_own(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_another_manager_is_followed_and_meets_no_conflict_of_ours() {
-    let world = Cluster::connect().await.world("other-manager").await;
-    let peer = DevelopmentRegistry::start().await;
-    use_peer(&world, &peer).await;
-    let _operator = Operator::start(&world, OperatorOptions::default()).await;
+    let (world, _peer, _operator) = managed("other-manager").await;
     let manifest = tracked("app");
     assert_done(&server_side(&world, ARGO_CD, &manifest).await);
     world.wait_condition("app", "Ready", "True", PATIENCE).await;
@@ -98,11 +90,24 @@ async fn a_change_by_another_manager_is_followed_and_meets_no_conflict_of_ours()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_a_manager_empties_is_managed_and_empty() {
+    let (world, peer, _operator) = managed("emptied").await;
+    let mut manifest = tracked("app");
+    manifest["spec"]["contacts"] = json!(["people@example.com"]);
+    for (contacts, generation) in [(json!(["people@example.com"]), 1), (json!([]), 2)] {
+        manifest["spec"]["contacts"] = contacts.clone();
+        assert_done(&server_side(&world, ARGO_CD, &manifest).await);
+        let followed = world.wait_condition("app", "Ready", "True", PATIENCE).await;
+        assert_eq!(followed["metadata"]["generation"], generation, "{followed:#}");
+        assert_eq!(followed["spec"]["contacts"], contacts, "it did not leave the manifest: {followed:#}");
+        let kept = peer.clients().await.remove(0);
+        assert_eq!(kept["contacts"], contacts, "{kept:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_ours_bears_a_tracking_label() {
-    let world = Cluster::connect().await.world("tracking").await;
-    let peer = DevelopmentRegistry::start().await;
-    use_peer(&world, &peer).await;
-    let _operator = Operator::start(&world, OperatorOptions::default()).await;
+    let (world, _peer, _operator) = managed("tracking").await;
     assert_done(&server_side(&world, ARGO_CD, &tracked("app")).await);
     world.wait_condition("app", "Ready", "True", PATIENCE).await;
     for secrets in [world.secrets(), world.operator_secrets()] {
@@ -114,6 +119,15 @@ async fn no_secret_of_ours_bears_a_tracking_label() {
             assert!(!metadata.contains(key), "a tool would prune it: {metadata}");
         }
     }
+}
+
+/// A world with a registry, and an operator in it.
+async fn managed(name: &str) -> (World, DevelopmentRegistry, Operator) {
+    let world = Cluster::connect().await.world(name).await;
+    let peer = DevelopmentRegistry::start().await;
+    use_peer(&world, &peer).await;
+    let operator = Operator::start(&world, OperatorOptions::default()).await;
+    (world, peer, operator)
 }
 
 /// A client as the tools apply it: with the labels and annotations by which they know what is theirs.

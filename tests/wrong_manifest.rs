@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What is wrong, the spec's members that make it so, and what the message must say.
-const CLIENTS: [(&str, &str, &[&str]); 26] = [
+const CLIENTS: [(&str, &str, &[&str]); 27] = [
     ("a fragment", r#"{"redirectUris": ["https://a.example/#x"]}"#, &["spec.redirectUris[0]", "fragment"]),
     ("a wildcard", r#"{"redirectUris": ["https://*.example/"]}"#, &["spec.redirectUris[0]", "wildcard"]),
     (
@@ -35,6 +35,7 @@ const CLIENTS: [(&str, &str, &[&str]); 26] = [
         &["spec.redirectUris", "at least one"],
     ),
     ("a public machine", r#"{"clientType": "public"}"#, &["spec.grantTypes", "confidential"]),
+    ("a scope twice", r#"{"scopes": ["a", "b", "a"]}"#, &["spec.scopes", "no two may be equal"]),
     ("a scope with a space", r#"{"scopes": ["a b"]}"#, &["spec.scopes[0]"]),
     (
         "method and type at odds",

@@ -52,6 +52,23 @@ pub enum ConditionStatus {
     Unknown,
 }
 
+/// Sets the one of `Reconciling` and `Stalled` that is true, if any, and removes the other.
+pub fn set_kstatus(conditions: &mut Vec<Condition>, so: Option<Condition>) {
+    for type_ in [RECONCILING, STALLED] {
+        if so.as_ref().is_none_or(|new| new.type_ != type_) {
+            remove(conditions, type_);
+        }
+    }
+    if let Some(new) = so {
+        set(conditions, new);
+    }
+}
+
+/// Removes a condition that is only there while it is true.
+pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
+    conditions.retain(|condition| condition.type_ != type_);
+}
+
 /// Puts `new` among `conditions`, keeping the transition time unless the status really changed.
 pub fn set(conditions: &mut Vec<Condition>, mut new: Condition) {
     match conditions.iter_mut().find(|c| c.type_ == new.type_) {

@@ -23,10 +23,10 @@ pub use oauth_client::{
     SecretRef, SecretSpec, SecretTemplate, TeableClient, TokenEndpointAuthMethod,
 };
 pub use oauth_registry::{
-    CalCom, ClusterOAuthRegistry, ClusterOAuthRegistrySpec, CredentialsRef, DriftReads, DynamicRegistration,
-    Guardrails, Meteroid, NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider, RateLimit,
-    RegistryCapabilities, RegistryConnection, RegistryStatus, SecretKeyRef, Teable, TeableAuthentication,
-    TeableCredentialsRef, Telnyx, Tls, UnknownOutcome,
+    CalCom, ClusterOAuthRegistry, ClusterOAuthRegistrySpec, CredentialsRef, DescribesRegistry, DriftReads,
+    DynamicRegistration, Guardrails, Meteroid, NamespaceSelector, OAuthRegistry, OAuthRegistrySpec, Provider,
+    RateLimit, RegistryCapabilities, RegistryConnection, RegistryStatus, SecretKeyRef, Teable,
+    TeableAuthentication, TeableCredentialsRef, Telnyx, Tls, UnknownOutcome,
 };
 pub use reference::reference;
 pub use uris::{RedirectUri, WebUri};

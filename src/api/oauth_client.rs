@@ -12,6 +12,7 @@ use super::{Condition, Duration, RedirectUri, WebUri};
 
 /// What the client should be at its registry, and where its credentials go. A field that is left out is not managed; an
 /// empty one (`[]`, `""`) is managed and empty.
+// Its lists are atomic: server-side apply makes an emptied set absent, which would give the field up.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "oauth-operator.io",
@@ -84,26 +85,29 @@ pub struct OAuthClientSpec {
     /// Where the authorization server may send people back to: `https`, or `http` on loopback, or for a public client a
     /// private-use scheme. Compared exactly; no wildcard, fragment or user information. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = distinct())]
     pub redirect_uris: Option<Vec<RedirectUri>>,
 
     /// Where people may be sent after logout (OpenID Connect RP-Initiated Logout). The rules of `redirectUris` hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = distinct())]
     pub post_logout_redirect_uris: Option<Vec<RedirectUri>>,
 
     /// How the client obtains tokens: `authorization_code`, `refresh_token`, `client_credentials`, or the URI of an extension
     /// grant. `implicit` and `password` are not offered (RFC 9700 sections 2.1.2 and 2.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 16), inner(length(max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
     #[x_kube(validation = Rule::new("self.all(g, g in ['authorization_code', 'refresh_token', 'client_credentials'] || g.startsWith('urn:') || g.startsWith('https://'))")
-        .message("each must be authorization_code, refresh_token, client_credentials or the URI of an extension grant; implicit and password are not offered (RFC 9700)"))]
+        .message("each must be authorization_code, refresh_token, client_credentials or the URI of an extension grant; implicit and password are not offered (RFC 9700)"), validation = distinct())]
     pub grant_types: Option<Vec<String>>,
 
     /// The scopes that the client may ask for, each a `scope-token` of RFC 6749 section 3.3. At most 64. They go to the registry as they
     /// are: at Cal.com they are its permissions (`BOOKING_READ`, or `*` for all), at Teable the likes of `table|read`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 128), regex(pattern = r"^[\x21\x23-\x5B\x5D-\x7E]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128), regex(pattern = r"^[\x21\x23-\x5B\x5D-\x7E]+$")), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = distinct())]
     pub scopes: Option<Vec<String>>,
 
     /// How the client proves itself at the token endpoint: by nothing (`none`, public clients only), by its secret in a header
@@ -135,7 +139,8 @@ pub struct OAuthClientSpec {
 
     /// People responsible for the client, usually e-mail addresses. At most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = distinct())]
     pub contacts: Option<Vec<String>>,
 
     /// The client's public keys, for `private_key_jwt`. Never a private key.
@@ -184,6 +189,12 @@ pub struct OAuthClientSpec {
     /// Keeps the operator's hands off: no call to the registry, no write to the Secret. Deletion still works.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// What a list of type `set` would say, and a list that may be managed and empty has to say itself.
+fn distinct() -> kube::core::Rule {
+    kube::core::Rule::new("self.all(item, self.exists_one(other, other == item))")
+        .message("no two may be equal")
 }
 
 /// Which registry.
@@ -592,6 +603,11 @@ pub struct SecretRef {
 }
 
 impl OAuthClient {
+    /// Whether our finalizer is on the object.
+    pub fn is_held(&self) -> bool {
+        self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == super::FINALIZER)
+    }
+
     /// The name of the Secret that receives the credentials.
     pub fn secret_name(&self) -> String {
         let named = self.spec.secret.as_ref().and_then(|s| s.name.clone());

@@ -1,12 +1,12 @@
 //! `OAuthRegistry` and `ClusterOAuthRegistry`: where clients are registered, and how to talk to it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Condition, Duration, WebUri};
+use super::{Condition, Duration, RegistryKind, WebUri};
 
 /// A registry for the clients of its own namespace.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +103,42 @@ pub struct ClusterOAuthRegistrySpec {
     pub allowed_namespaces: Option<NamespaceSelector>,
 }
 
+/// What the objects of both kinds say.
+pub trait DescribesRegistry: ResourceExt {
+    /// Its kind.
+    fn registry_kind(&self) -> RegistryKind;
+    /// Which registry, and how to talk to it.
+    fn connection(&self) -> &RegistryConnection;
+    /// What clients may ask for.
+    fn guardrails(&self) -> Option<&Guardrails>;
+    /// What the operator has told of it.
+    fn told(&self) -> Option<&RegistryStatus>;
+}
+
+macro_rules! describes_registry {
+    ($($kind:ident),*) => {$(
+        impl DescribesRegistry for $kind {
+            fn registry_kind(&self) -> RegistryKind {
+                RegistryKind::$kind
+            }
+
+            fn connection(&self) -> &RegistryConnection {
+                &self.spec.connection
+            }
+
+            fn guardrails(&self) -> Option<&Guardrails> {
+                self.spec.guardrails.as_ref()
+            }
+
+            fn told(&self) -> Option<&RegistryStatus> {
+                self.status.as_ref()
+            }
+        }
+    )*};
+}
+
+describes_registry!(OAuthRegistry, ClusterOAuthRegistry);
+
 /// What the clients of a registry may ask for. A field that is limited here must be declared by each client: `[]` for none.
 // Its lists are atomic: server-side apply makes an emptied set absent, which would lift the limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -144,7 +180,8 @@ pub struct RegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub account_id: Option<String>,
-    /// `Ready`: whether the registry answers and, where it lists its clients, shows ours and may be believed.
+    /// `Ready`: whether the registry answers and, where it lists its clients, shows ours and may be believed. `Reconciling` and `Stalled`
+    /// only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

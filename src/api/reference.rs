@@ -165,9 +165,8 @@ fn allowed(schema: &Value) -> Vec<String> {
         .flat_map(allowed)
         .map(|bound| format!("each {bound}"));
     let choices = schema["enum"].is_array().then(|| quoted(&schema["enum"]));
-    let distinct = (schema["x-kubernetes-list-type"] == "set").then(|| "no two equal".to_owned());
     let pattern = pattern.map(|pattern| format!("`{pattern}`"));
-    choices.into_iter().chain(ranges).chain(distinct).chain(pattern).chain(inner).collect()
+    choices.into_iter().chain(ranges).chain(pattern).chain(inner).collect()
 }
 
 fn range(least: &Value, most: &Value, unit: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DeletionPolicy, DriftReads,
+        ClusterOAuthRegistry, ConditionStatus, CredentialsRef, DeletionPolicy, DescribesRegistry, DriftReads,
         DynamicRegistration, Guardrails, OAuthClient, OAuthRegistry, RegistryConnection, RegistryKind,
         RegistryRef, UnknownOutcome, WebUri, annotations, conditions,
     },
@@ -191,15 +191,11 @@ pub struct Described {
 
 impl Described {
     /// What a registry object says.
-    pub fn of(
-        object: &impl ResourceExt,
-        connection: &RegistryConnection,
-        guardrails: Option<&Guardrails>,
-    ) -> Self {
+    pub fn of(object: &impl DescribesRegistry) -> Self {
         Self {
-            connection: connection.clone(),
+            connection: object.connection().clone(),
             accepted: object.annotations().get(annotations::ACCEPT).cloned(),
-            guardrails: guardrails.cloned(),
+            guardrails: object.guardrails().cloned(),
             deleting: object.meta().deletion_timestamp.is_some(),
         }
     }
@@ -313,10 +309,7 @@ fn namespaced(context: &Context, key: &SessionKey) -> Result<Described, Why> {
         .namespaced
         .iter()
         .find_map(|store| store.get(&ObjectRef::<OAuthRegistry>::new(&key.name).within(&key.namespace)));
-    let described = |registry: Arc<OAuthRegistry>| {
-        Described::of(registry.as_ref(), &registry.spec.connection, registry.spec.guardrails.as_ref())
-    };
-    found.map(described).ok_or_else(|| {
+    found.map(|registry| Described::of(registry.as_ref())).ok_or_else(|| {
         let message =
             format!("there is no OAuthRegistry {} in namespace {}: create it", key.name, key.namespace);
         Why::new("RegistryNotFound", message)
@@ -338,8 +331,7 @@ async fn cluster(
     };
     let namespace = client.namespace().unwrap_or_default();
     if allowed(context, registry.spec.allowed_namespaces.as_ref(), &namespace).await? {
-        let spec = &registry.spec;
-        return Ok(Ok(Described::of(registry.as_ref(), &spec.connection, spec.guardrails.as_ref())));
+        return Ok(Ok(Described::of(registry.as_ref())));
     }
     let message = format!(
         "ClusterOAuthRegistry {} does not allow namespace {namespace}: ask its owner to let spec.allowedNamespaces match the namespace's labels",

@@ -104,11 +104,11 @@ fn judge(facts: &Facts, end: &Step, old: &OAuthClientStatus, conditions: &mut Ve
         if conditions::find(&old.conditions, READY).is_none() {
             put(READY, ConditionStatus::Unknown, &why);
         }
-        drop_conditions(conditions, &[RECONCILING, STALLED]);
+        conditions::set_kstatus(conditions, None);
         return;
     }
     if !facts.progress.gone && keeps_its_word(end, old, generation) {
-        drop_conditions(conditions, &[SUSPENDED]);
+        conditions::remove(conditions, SUSPENDED);
         return;
     }
     let (ready, why) = ready(facts, end);
@@ -117,17 +117,12 @@ fn judge(facts: &Facts, end: &Step, old: &OAuthClientStatus, conditions: &mut Ve
     put(REGISTERED, registered, &of_registered);
     let (stored, of_stored) = stored(facts, &why);
     put(CREDENTIALS_STORED, stored, &of_stored);
-    let (reconciling, stalled) = kstatus(end);
-    drop_conditions(conditions, &[SUSPENDED, RECONCILING, STALLED]);
-    for (type_, so) in [(RECONCILING, reconciling), (STALLED, stalled)] {
-        if so {
-            let mut new = condition(type_, ConditionStatus::True, &why, generation, facts.now);
-            if let Some(before) = conditions::find(&old.conditions, type_) {
-                new.last_transition_time = before.last_transition_time.clone();
-            }
-            conditions.push(new);
-        }
-    }
+    conditions::remove(conditions, SUSPENDED);
+    let so = kstatus(end);
+    conditions::set_kstatus(
+        conditions,
+        so.map(|type_| condition(type_, ConditionStatus::True, &why, generation, facts.now)),
+    );
 }
 
 /// A client that was ready for this generation stays so while the registry is merely slow to answer: its credentials work.
@@ -217,15 +212,12 @@ fn stored(facts: &Facts, why: &Why) -> (ConditionStatus, Why) {
 }
 
 /// kstatus: `Reconciling` while the operator goes on by itself, `Stalled` at a dead end.
-fn kstatus(end: &Step) -> (bool, bool) {
+fn kstatus(end: &Step) -> Option<&'static str> {
     match end {
-        Step::Settled => (false, false),
-        Step::Wait(..) | Step::Do(_) => (true, false),
-        Step::Refuse(_) => (false, true),
-        Step::Fail(error) => {
-            let stalled = error.kind.retry() == Retry::OnChange;
-            (!stalled, stalled)
-        }
+        Step::Settled => None,
+        Step::Refuse(_) => Some(STALLED),
+        Step::Fail(error) if error.kind.retry() == Retry::OnChange => Some(STALLED),
+        Step::Wait(..) | Step::Do(_) | Step::Fail(_) => Some(RECONCILING),
     }
 }
 
@@ -245,10 +237,6 @@ pub fn condition(
         reason: why.reason.clone(),
         message: why.message.chars().take(MESSAGE).collect(),
     }
-}
-
-fn drop_conditions(conditions: &mut Vec<Condition>, types: &[&str]) {
-    conditions.retain(|condition| !types.contains(&condition.type_.as_str()));
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A world of its own for each test, and what a user can do there.
 
 use super::cluster::{Cluster, Outcome};
-use super::eventually;
+use super::{PATIENCE, eventually};
 use futures::{StreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,6 +18,8 @@ use std::time::Duration;
 const GROUP: &str = "oauth-operator.io";
 const VERSION: &str = "v1alpha1";
 const FIELD_MANAGER: &str = "test";
+/// The finalizer of a registry that has clients.
+pub const IN_USE: &str = "oauth-operator.io/in-use";
 /// More creations at once than these would only wait for one another.
 const AT_ONCE: usize = 16;
 
@@ -197,6 +199,16 @@ impl World {
     ) -> Value {
         let what = format!("{condition}={status}");
         self.wait_for(kind, name, &what, deadline, |object| has_condition(object, condition, status)).await
+    }
+
+    /// Waits until a registry object may not go before its clients.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to that in time, with the object's metadata and status.
+    pub async fn wait_in_use(&self, kind: Kind, name: &str) {
+        let in_use = |object: &Value| object["metadata"]["finalizers"] == json!([IN_USE]);
+        self.wait_for(kind, name, "it is in use", PATIENCE, in_use).await;
     }
 
     /// Waits until an object satisfies a test of your own; returns it then.

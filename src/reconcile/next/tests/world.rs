@@ -345,7 +345,7 @@ impl World {
     pub(super) async fn round(&self) {
         self.watch(0);
         let context = self.operators.lock().unwrap()[&0].clone();
-        for object in crate::rounds::objects(&context) {
+        for object in crate::registry_objects::all(&context) {
             crate::rounds::round(&context, &object, &[]).await;
         }
     }
