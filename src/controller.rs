@@ -164,13 +164,15 @@ fn tells(registry: &impl ResourceExt) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// What wakes a client: its spec, its deletion, and what people ask for by annotation.
+/// What wakes a client: its spec, its deletion, what people ask for by annotation, and whoever takes our finalizer off.
 #[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
 fn wakes(client: &OAuthClient) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let metadata = &client.metadata;
     metadata.generation.hash(&mut hasher);
     metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    let registered = client.status.as_ref().is_some_and(|status| status.client_id.is_some());
+    (registered && !client.is_held()).hash(&mut hasher);
     for name in WAKING {
         metadata.annotations.as_ref().and_then(|notes| notes.get(name)).hash(&mut hasher);
     }
@@ -276,6 +278,23 @@ mod tests {
             let differs = wakes(&client(annotation)) != wakes(&client("example.com/note"));
             assert_eq!(differs, woken, "{annotation}: {reason}");
         }
+    }
+
+    #[test]
+    fn whoever_takes_our_finalizer_off_wakes_the_client() {
+        let woken = |id: Option<&str>, finalizers: &[&str]| {
+            let client: OAuthClient = serde_json::from_value(json!({
+                "metadata": {"name": "app", "namespace": "ns", "finalizers": finalizers},
+                "spec": {"registryRef": {"name": "dev"}},
+                "status": {"clientId": id, "conditions": []},
+            }))
+            .unwrap();
+            wakes(&client)
+        };
+        let held = [crate::api::FINALIZER];
+        assert_ne!(woken(Some("id-1"), &held), woken(Some("id-1"), &[]));
+        assert_eq!(woken(None, &[]), woken(None, &held), "we put it on ourselves");
+        assert_eq!(woken(None, &held), woken(Some("id-1"), &held), "and then register it");
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Facts {
 
     /// Whether our finalizer is on the object.
     pub fn finalized(&self) -> bool {
-        self.client.metadata.finalizers.iter().flatten().any(|f| f == crate::api::FINALIZER)
+        self.client.is_held()
     }
 
     /// The value of one of our annotations.
@@ -315,9 +315,9 @@ impl Facts {
         difference
     }
 
-    /// Learns that another record stands where ours should: the same client is success; a client that only we know is a stray.
-    /// Credentials that an update or a look brought stay in hand as long as the record still holds those that we used for it.
-    /// Returns whether the pass may go on.
+    /// Learns that another record stands where ours should: the same client is success; a client that only we know is a stray, and so
+    /// is one that was replaced while we got new credentials of it. Otherwise what an update or a look brought stays in hand as long as
+    /// the record still holds the credentials that we used for it. Returns whether the pass may go on.
     pub fn lose_the_race(&mut self, theirs: Result<Record, String>) -> bool {
         match self.progress.in_hand.as_ref().map(|reply| reply.to) {
             Some(Asked::Register) => {
@@ -335,9 +335,16 @@ impl Facts {
                 let before = self.record().map(|record| record.client.client_id.clone());
                 self.record = theirs.map(Some);
                 if self.record().map(|record| &record.client.client_id) != before.as_ref() {
-                    // What a look has shown is about the client before.
-                    (self.progress.gone, self.progress.missing, self.progress.seen) = (false, None, None);
+                    self.forget_looks();
                 }
+                true
+            }
+            Some(Asked::Update | Asked::Look)
+                if theirs.as_ref().is_ok_and(|record| self.is_replaced_by(record)) =>
+            {
+                self.progress.stray = self.progress.in_hand.take().map(|reply| reply.client);
+                self.record = theirs.map(Some);
+                self.forget_looks();
                 true
             }
             Some(Asked::Update | Asked::Look | Asked::IssueSecret) => {
@@ -352,6 +359,18 @@ impl Facts {
             // What was read can be read again.
             Some(Asked::Recover) | None => false,
         }
+    }
+
+    /// Whether a record speaks of another client than ours, and has no use for ours.
+    fn is_replaced_by(&self, theirs: &Record) -> bool {
+        let ours = self.record().map(|record| &record.client.client_id);
+        let retires = |id: &String| theirs.state.retiring.iter().any(|old| old.client.client_id == *id);
+        ours.is_some_and(|id| *id != theirs.client.client_id && !retires(id))
+    }
+
+    /// What a look has shown is about the client before.
+    fn forget_looks(&mut self) {
+        (self.progress.gone, self.progress.missing, self.progress.seen) = (false, None, None);
     }
 
     /// The declared fields that somebody else has put right: the registry shows them as declared, though it answered our last

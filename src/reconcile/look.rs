@@ -135,10 +135,12 @@ async fn inventory(
     let inventory = session.inventory(pass.driver()?, since).await?;
     if let Ok(known) = &mut pass.facts.registry {
         known.account_id = inventory.account_id.clone().or(known.account_id.take());
+        // Somebody else may have learned it since this pass began.
         let proven = session.learned().proven == known.credentials;
+        let known = known.proven;
         let of_record =
             pass.facts.record().is_some_and(|record| inventory.get(&record.client.client_id).is_some());
-        if !proven && (of_record || shows_ours(context, &key_of(&pass.facts.client), &inventory)) {
+        if !known && (proven || of_record || shows_ours(context, &key_of(&pass.facts.client), &inventory)) {
             prove(pass);
         }
     }
@@ -160,8 +162,16 @@ pub fn shows_ours(context: &Context, key: &SessionKey, inventory: &Inventory) ->
 /// Finds out whether the credentials open the account in which our clients are.
 pub async fn survey(pass: &mut Pass, context: &Context) -> Result<(), PassError> {
     let since = Instant::now().checked_sub(interval(pass));
-    inventory(context, pass, since).await?;
-    pass.facts.progress.surveyed = true;
+    match inventory(context, pass, since).await {
+        // A deletion does not wait for it for ever.
+        Err(PassError::Registry(error)) if pass.facts.deleting() => {
+            pass.facts.progress.deregister_error = Some(error);
+        }
+        surveyed => {
+            surveyed?;
+            pass.facts.progress.surveyed = true;
+        }
+    }
     Ok(())
 }
 

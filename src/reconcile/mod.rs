@@ -326,9 +326,9 @@ async fn decide(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
             Step::Do(effect) => effect,
             end => return Ok(end),
         };
-        // What a look brought is stored first of all, under the record's own version: nobody else has it.
-        let keeps_a_reply = pass.facts.progress.in_hand.is_some();
-        if !hangs_together && !keeps_a_reply && !effect.only_reads() {
+        // What a reply brought is stored or removed first of all, under the record's own version: nobody else has it.
+        let has_a_reply = pass.facts.progress.in_hand.is_some() || pass.facts.progress.stray.is_some();
+        if !hangs_together && !has_a_reply && !effect.only_reads() {
             if !gather::hangs_together(context, &pass.facts.client).await? {
                 return Err(PassError::Stale);
             }

@@ -30,7 +30,7 @@ pub use absence::account_unknown;
 use absence::{account_not_proven, client_is_gone, client_is_missing};
 use adoption::secret_to_issue;
 use deletion::being_deleted;
-pub use deletion::time_left;
+pub use deletion::{named_only, time_left};
 use guardrails::not_allowed;
 use registration::{not_registered, outcome_unknown, record_is_lost, suspects_looked_after};
 use reply::{credentials_in_hand, refusal_in_hand, stray_in_hand};

@@ -15,7 +15,7 @@ use super::{
     gather::{self, Pass},
     intent::Intent,
     look,
-    next::Effect,
+    next::{Effect, named_only},
     protocol::Rule,
     record::{self, Place, Record, Released, Retiring},
     secret::{self, Found},
@@ -140,9 +140,9 @@ fn say_what_may_be_left(pass: &mut Pass, context: &Context) {
     let facts = &mut pass.facts;
     let status = facts.client.status.as_ref();
     let named = status.and_then(|status| status.client_id.as_ref());
-    let lost = status
-        .and_then(|status| conditions::find(&status.conditions, conditions::READY))
-        .is_some_and(|ready| ready.reason == "RecordLost" && !facts.progress.deregistered);
+    let ready = status.and_then(|status| conditions::find(&status.conditions, conditions::READY));
+    let lost = !facts.progress.deregistered
+        && (ready.is_some_and(|ready| ready.reason == "RecordLost") || named_only(facts));
     let open = facts.intent.as_ref().filter(|intent| match &facts.record {
         _ if intent.refused.is_some() => false,
         Ok(Some(record)) => intent.replaces.as_ref() == Some(&record.state.nonce),

@@ -251,7 +251,7 @@ impl Network {
                 End::Huge
             }
             Some(Fault::Late) => {
-                self.arrive_late(who, call);
+                self.arrive_late(who, call.clone());
                 End::Silence
             }
             Some(Fault::Twice) => {
@@ -266,7 +266,7 @@ impl Network {
                 self.crash(who)
             }
             Some(Fault::CrashLate) => {
-                self.arrive_late(who, call);
+                self.arrive_late(who, call.clone());
                 self.crash(who)
             }
             Some(Fault::CrashBehind) => {
@@ -285,6 +285,7 @@ impl Network {
             }
         };
         tokio::time::sleep(LATENCY).await;
+        self.comes_back(who, &call);
         self.thaw(who).await;
         if self.outside().dead.contains(&who) { End::Silence } else { end }
     }
@@ -378,10 +379,20 @@ impl Network {
         });
     }
 
+    /// A reply that finds its operator frozen is one that it does not wait for any more.
+    fn comes_back(&self, who: usize, call: &Call) {
+        let mut outside = self.outside();
+        let frozen = outside.frozen.get(&who).is_some_and(|until| *until > Instant::now());
+        if frozen && matches!(call, Call::Registry(_)) && outside.describe(call).writes {
+            outside.lost += 1;
+        }
+    }
+
     fn crash(&self, who: usize) -> End {
-        self.outside().dead.insert(who);
-        // If nobody listens, the run is over.
-        let _ = self.happened.send(Happened::OperatorFailed);
+        if self.outside().dead.insert(who) {
+            // If nobody listens, the run is over.
+            let _ = self.happened.send(Happened::OperatorFailed);
+        }
         End::Silence
     }
 

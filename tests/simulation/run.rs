@@ -20,8 +20,8 @@ use crate::{
     INSTALLATION, NAMESPACE, OPERATOR_NAMESPACE, acts,
     cluster::at,
     invariants,
-    network::{Happened, Network, Seen},
-    plan::Plan,
+    network::{Happened, Network, Outside, Seen},
+    plan::{Act, Plan},
     registries::Class,
     scenario::Scenario,
 };
@@ -81,14 +81,16 @@ impl World {
         let now = world.now();
         world.network.outside().arm();
         (scenario.act.act)(&mut world.network.outside(), now);
-        world.rest(scenario.quiet).await;
         if let Some(then) = &scenario.then {
-            let now = world.now();
+            world.rest_until(scenario.quiet, None, |outside| (then.wrong)(outside).is_none()).await;
             let wrong = (then.wrong)(&world.network.outside());
             world.network.outside().violations.extend(wrong);
+            let now = world.now();
             (then.act.act)(&mut world.network.outside(), now);
-            world.rest(scenario.quiet).await;
         }
+        let again = scenario.then.as_ref().filter(|_| scenario.again).map(|then| &then.act);
+        let at_rest = |outside: &Outside| invariants::at_rest(outside, class, scenario).0.is_empty();
+        world.rest_until(scenario.quiet, again, at_rest).await;
         world.report(class, scenario)
     }
 
@@ -161,6 +163,19 @@ impl World {
         self.operators.spawn(async move {
             tokio::join!(passes, rounds, sweep);
         });
+    }
+
+    /// Some things have to be seen twice, a drift interval apart, and some people are asked twice.
+    async fn rest_until(&mut self, quiet: Duration, again: Option<&Act>, holds: impl Fn(&Outside) -> bool) {
+        self.rest(quiet).await;
+        let holds = holds(&self.network.outside());
+        if !holds {
+            let now = self.now();
+            if let Some(again) = again {
+                (again.act)(&mut self.network.outside(), now);
+            }
+            self.rest(quiet).await;
+        }
     }
 
     /// Until nothing has been written for so long. Operators that died are started again meanwhile.

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub fits: fn(&Class) -> bool,
     /// Whether somebody changes clients at the registry, so that what Ready says may be old.
     pub tampers: bool,
+    /// Whether people are asked again for its second half if the operator dies meanwhile.
+    pub again: bool,
     /// How long nothing may be written until it counts as rest.
     pub quiet: Duration,
     /// Clients that are to stay although their objects go.
@@ -44,8 +46,6 @@ pub struct Scenario {
 
 /// Longer than a drift interval, a sweep's, an overlap and a deletion: who writes nothing in that time is at rest.
 const QUIET: Duration = Duration::from_mins(7);
-/// Two drift intervals and two sweeps, for some things have to be seen twice.
-const QUIET_TWICE: Duration = Duration::from_mins(11);
 
 /// The second half of a story.
 pub struct Then {
@@ -66,6 +66,7 @@ const fn scenario(name: &'static str, act: fn(&mut Outside, Timestamp)) -> Scena
         operators: 1,
         fits: ALWAYS,
         tampers: false,
+        again: false,
         quiet: QUIET,
         kept: 0,
         cuts_off: false,
@@ -103,7 +104,6 @@ pub static SCENARIOS: &[Scenario] = &[
     }),
     Scenario {
         tampers: true,
-        quiet: QUIET_TWICE,
         ..scenario("client removed by others", |outside, _| tamper(outside, |registry, id| registry.take(id)))
     },
     Scenario {
@@ -146,6 +146,7 @@ pub static SCENARIOS: &[Scenario] = &[
             wrong: |outside| says(outside, "MassAbsence").or_else(|| ours_are(outside, 0)),
             act: Act { name: "accepted", act: accept },
         }),
+        again: true,
         ..scenario("registry wiped", |outside, _| tamper(outside, |registry, id| registry.take(id)))
     },
     Scenario {
@@ -289,7 +290,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         operators: 2,
         tampers: true,
-        quiet: QUIET_TWICE,
         ..scenario("two operators: client removed by others", |outside, _| {
             tamper(outside, |registry, id| registry.take(id));
         })

@@ -46,6 +46,18 @@ pub const FOUND: &[Found] = &[
         plan: "503 at GET /v2/oauth-clients/{clientId} #2; lost at get Secret #4; lost at replace Secret; \
                crash before at replace oauthclients/status #2",
     },
+    // Who came too late gave the client up without having asked for it once.
+    Found { story: "cal-com/namespace ends", plan: "crash before at get record; lost at list oauthclients" },
+    // A client was replaced while another operator got its next token, which was then forgotten: nobody could remove it any more.
+    Found {
+        story: "rfc7592-rotating/two operators: create",
+        plan: "409 at create Secret; 500 at replace record",
+    },
+    // The same, and the object had changed meanwhile.
+    Found {
+        story: "rfc7592-rotating/two operators: create",
+        plan: "reply cut at GET /register/{client_id}; 500 at replace record #2",
+    },
 ];
 
 /// All of them.

@@ -53,16 +53,19 @@ pub(super) fn being_deleted(facts: &Facts) -> Option<Step> {
     if abandoned(facts) {
         return Some(Step::Do(Effect::Release(Released::Abandoned)));
     }
-    Some(match &facts.progress.deregister_error {
+    Some(tell(facts, Effect::Deregister).unwrap_or(Step::Do(Effect::Release(Released::Abandoned))))
+}
+
+/// Tells the registry: once at least, and again as long as there is time. `None` if that is in vain.
+fn tell(facts: &Facts, effect: Effect) -> Option<Step> {
+    let late = time_left(facts).is_none();
+    match &facts.progress.deregister_error {
+        Some(error) => (!late && error.kind != Kind::Unsupported).then(|| Step::Fail(error.clone())),
         None => match account_in_doubt(facts) {
-            Some(_) if time_left(facts).is_none() => Step::Do(Effect::Release(Released::Abandoned)),
-            doubt => doubt.unwrap_or(Step::Do(Effect::Deregister)),
+            Some(Step::Wait(..)) if late => None,
+            doubt => doubt.or(Some(Step::Do(effect))),
         },
-        Some(error) if error.kind == Kind::Unsupported || time_left(facts).is_none() => {
-            Step::Do(Effect::Release(Released::Abandoned))
-        }
-        Some(error) => Step::Fail(error.clone()),
-    })
+    }
 }
 
 /// Somebody does not want to wait.
@@ -88,15 +91,12 @@ fn open(facts: &Facts) -> bool {
 
 /// What an open attempt may have made is searched for and removed, once every request must be over.
 fn clear(facts: &Facts) -> Option<Step> {
-    let intent = facts.unresolved().filter(|_| !facts.progress.cleared && !given_up(facts))?;
+    let intent = facts.unresolved().filter(|_| !facts.progress.cleared && !abandoned(facts))?;
     let age = facts.since(intent.at);
-    if age < facts.settle {
+    if age < facts.settle && time_left(facts).is_some() {
         return Some(Step::Wait(resolving(), facts.settle.saturating_sub(age)));
     }
-    Some(match &facts.progress.deregister_error {
-        None => account_in_doubt(facts).unwrap_or(Step::Do(Effect::DeregisterMarked)),
-        Some(error) => Step::Fail(error.clone()),
-    })
+    tell(facts, Effect::DeregisterMarked)
 }
 
 fn resolving() -> Why {
@@ -105,18 +105,19 @@ fn resolving() -> Why {
 }
 
 /// The client that status names, where the registry can do without a record.
-fn named_only(facts: &Facts) -> bool {
+pub fn named_only(facts: &Facts) -> bool {
     let named = facts.client.status.as_ref().is_some_and(|status| status.client_id.is_some());
     let told = facts.registry.as_ref().is_ok_and(|known| known.capabilities.shows_secrets);
     named && told && facts.client.spec.deletion_policy == DeletionPolicy::Delete
 }
 
 fn delete_without_record(facts: &Facts) -> Step {
-    if named_only(facts) && !facts.progress.deregistered && !given_up(facts) {
-        return match &facts.progress.deregister_error {
-            None => account_in_doubt(facts).unwrap_or(Step::Do(Effect::Deregister)),
-            Some(error) => Step::Fail(error.clone()),
-        };
+    if named_only(facts)
+        && !facts.progress.deregistered
+        && !abandoned(facts)
+        && let Some(step) = tell(facts, Effect::Deregister)
+    {
+        return step;
     }
     if !named_only(facts)
         && open(facts)

@@ -147,6 +147,7 @@ fn nothing_is_taken_for_gone_with_a_key_of_another_account() {
         ("a deletion looks first", doubted(overlapping(ready())).deleted(9), "Survey"),
         ("it waits for the right key", deleted(overlapping(ready()), 9), "wait 30s, RegistryChanged"),
         ("but not for ever", deleted(overlapping(ready()), 600), "Release(Abandoned)"),
+        ("it looks, however late", doubted(overlapping(ready())).deleted(600), "Survey"),
         (
             "or somebody does not want to wait",
             deleted(overlapping(ready()), 9).abandon(),
@@ -160,6 +161,7 @@ fn nothing_is_taken_for_gone_with_a_key_of_another_account() {
         ),
         ("a lost record", deleted(lost(), 9), "wait 30s, RegistryChanged"),
         ("not for ever", deleted(lost(), 600), "RemoveFinalizer"),
+        ("a lost record, but the right key, however late", lost().deleted(600), "Deregister"),
         (
             "what an open attempt may have made",
             deleted(showing(new_client().attempted(1, 60)), 60),
@@ -630,7 +632,7 @@ fn a_deletion_removes_what_an_open_attempt_may_have_made() {
             gone(overlapping(ready()).replacing(30), 9).but(|facts| facts.progress.cleared = true),
             "DeleteRecord",
         ),
-        ("not for ever", gone(overlapping(ready()).replacing(29), 600), "DeleteRecord"),
+        ("not waited for for ever", gone(overlapping(ready()).replacing(29), 600), "DeregisterMarked"),
         ("without a record", overlapping(new_client().attempted(1, 30)).deleted(9), "DeregisterMarked"),
         (
             "without a record, too early",

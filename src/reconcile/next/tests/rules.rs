@@ -11,7 +11,7 @@ use crate::{
         facts::{Asked, Facts, Search},
         intent::{Intent, Named, Suspect},
         next::{Effect, Step, next},
-        record::{Place, Previous, Released},
+        record::{Place, Previous, Released, Retiring},
         secret::{self, Found},
     },
     registry::{Error, Field, Kind, Support},
@@ -265,6 +265,7 @@ fn deletion_goes_from_the_registry_to_the_record_to_the_object() {
             "fail, RegistryUnavailable",
         ),
         ("within a bounded time", failed(ready().deleted(600), Kind::Unavailable), "Release(Abandoned)"),
+        ("once at least, however long the operator was away", ready().deleted(9_999), "Deregister"),
         (
             "what can never be is not tried for long",
             failed(ready().deleted(9), Kind::Unsupported),
@@ -910,6 +911,16 @@ fn who_loses_a_race_learns_from_the_record_that_stands() {
     let mut facts = ready().in_hand("id-1", Asked::Look);
     newer.client.client_secret = Some("s3cr3t-9".into());
     assert!(!facts.lose_the_race(Ok(newer)), "somebody else got other credentials: start over");
+
+    let mut facts = ready().in_hand("id-1", Asked::Look);
+    let mut other = theirs.clone();
+    (other.client.client_id, other.state.nonce) = ("id-2".into(), "nonce-2".into());
+    assert!(facts.lose_the_race(Ok(other.clone())));
+    assert_eq!(brief(&next(&facts)), "deregister stray id-1", "it was replaced, and we alone can remove it");
+
+    let mut facts = ready().in_hand("id-1", Asked::Look);
+    other.state.retiring.push(Retiring { client: Named::of(&another("id-1")), until: now() });
+    assert!(!facts.lose_the_race(Ok(other)), "it works for a while: start over");
     assert!(!ready().lose_the_race(Ok(theirs)), "nothing in hand: start over");
 }
 
