@@ -110,9 +110,7 @@ pub struct OAuthClientSpec {
     #[x_kube(validation = distinct())]
     pub scopes: Option<Vec<String>>,
 
-    /// How the client proves itself at the token endpoint: by nothing (`none`, public clients only), by its secret in a header
-    /// (`client_secret_basic`) or in the form (`client_secret_post`), or by a JWT that it signs with its secret
-    /// (`client_secret_jwt`) or a key of its own (`private_key_jwt`). Left out: the registry's default, and `none` for a public client.
+    /// How the client proves itself at the token endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
 
@@ -232,7 +230,10 @@ pub enum ClientType {
     Public,
 }
 
-/// How a client proves itself at the token endpoint (RFC 7591 section 2, OpenID Connect Core section 9).
+/// How the client proves itself at the token endpoint: by nothing (`none`, public clients only), by its secret in a header
+/// (`client_secret_basic`) or in the form (`client_secret_post`), or by a JWT that it signs with its secret
+/// (`client_secret_jwt`) or a key of its own (`private_key_jwt`). Left out: the registry's default, and `none` for a public client.
+// What an optional enum says of itself takes the place of what its field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenEndpointAuthMethod {

@@ -59,6 +59,9 @@ pub fn at_rest(outside: &Outside, class: &Class, scenario: &Scenario) -> (Vec<St
         violations.extend(of_object(outside, place, object, &id, &names));
         needed.insert(id);
     }
+    let registries = outside.cluster.all("clusteroauthregistries");
+    let held = registries.filter(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null());
+    violations.extend(held.map(|(place, _)| format!("{}: I2: the deletion does not end", place.name)));
     let others: Vec<&String> = names.keys().filter(|id| !needed.contains(*id)).collect();
     // What the network has made of one request, nobody can know; and an event dies with its operator.
     let untold = outside.doubled + usize::from(class.rotates_on_read && !outside.dead.is_empty());

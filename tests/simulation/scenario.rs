@@ -243,6 +243,10 @@ pub static SCENARIOS: &[Scenario] = &[
             outside.cluster.take_away(&registry());
         })
     },
+    scenario("deleted with its registry object", |outside, now| {
+        outside.cluster.remove(&registry(), now);
+        outside.cluster.remove(&client(0), now);
+    }),
     Scenario {
         fits: |class| !class.findable,
         then: Some(Then {
