@@ -22,7 +22,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::{
@@ -64,10 +64,11 @@ pub struct Watches {
 
 /// Prepares the watches; nothing is sent before [`run`]. No namespace means all of them.
 pub fn watches(client: &Client, namespaces: &[String]) -> Watches {
-    let registries = Registries { namespaced: Vec::new(), cluster: None, listed: Vec::new() };
+    let registries =
+        Registries { namespaced: Vec::new(), cluster: None, listed: Vec::new(), changed: Arc::default() };
     let mut watches = Watches { scopes: Vec::new(), registries, clients: Vec::new(), listed: Vec::new() };
     if namespaces.is_empty() {
-        let cluster = kept(Api::all(client.clone()));
+        let cluster = kept(Api::all(client.clone()), &watches.registries.changed);
         watches.registries.cluster = Some(cluster.store);
         watches.registries.listed.push(cluster.listed);
         let changes = of_registries(cluster.events);
@@ -88,7 +89,8 @@ impl Watches {
         registries: Api<OAuthRegistry>,
         cluster_changes: Option<Changes<ClusterOAuthRegistry>>,
     ) {
-        let (clients, registries) = (kept(clients), kept(registries));
+        let changed = &self.registries.changed;
+        let (clients, registries) = (kept(clients, changed), kept(registries, changed));
         let client_changes =
             clients.events.applied_objects().predicate_filter(wakes, PredicateConfig::default());
         self.registries.namespaced.push(registries.store);
@@ -113,12 +115,13 @@ struct Kept<K: Resource<DynamicType = ()> + 'static> {
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
 }
 
-fn kept<K>(api: Api<K>) -> Kept<K>
+fn kept<K>(api: Api<K>, changed: &Arc<Notify>) -> Kept<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let (told, listed) = watch::channel(false);
+    let changed = changed.clone();
     let events = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .modify(|object: &mut K| {
@@ -130,6 +133,7 @@ where
             if matches!(event, Ok(watcher::Event::InitDone)) {
                 told.send_replace(true);
             }
+            changed.notify_one();
         });
     Kept { store, listed, events: events.boxed() }
 }

@@ -10,7 +10,10 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 
 use crate::{
     api::{ConditionStatus, OAuthClient, RegistryCapabilities, RegistryStatus, annotations, conditions},
@@ -30,16 +33,17 @@ use crate::{
     registry_objects::{self, Part, RegistryObject},
 };
 
-/// How often it is looked which registry is due.
-const TICK: Duration = Duration::from_secs(2);
+/// However much changes, so long it is not looked again which registry is due.
+const PAUSE: Duration = Duration::from_secs(2);
+/// However little changes, so soon it is: time alone ends the holding of a registry.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 const PAGE: u32 = 500;
 /// What only a change of the registry object, or of the operator's settings, ends.
 const DEAD_ENDS: [&str; 2] = ["InvalidRegistry", "HostNotAllowed"];
 
 /// Goes round until it is aborted. `namespaces` are those that are served; none means all.
 pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
-    let mut last: HashMap<SessionKey, (Instant, u64)> = HashMap::new();
-    let mut running: HashSet<SessionKey> = HashSet::new();
+    let mut turns = Turns::default();
     let mut rounds = JoinSet::new();
     let mut holds = Holds::default();
     context.registries.wait_until_listed().await;
@@ -49,15 +53,9 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
         for object in &found {
             holds.settle(&context, object, users.get(&object.key).copied().unwrap_or_default()).await;
         }
-        last.retain(|key, _| found.iter().any(|object| object.key == *key));
+        turns.forget_all_but(&found);
         for object in found {
-            let version = object.version();
-            let due = last
-                .get(&object.key)
-                .is_none_or(|(at, then)| *then != version || at.elapsed() >= object.interval());
-            // A registry that hangs keeps nobody else waiting.
-            if due && running.insert(object.key.clone()) {
-                last.insert(object.key.clone(), (Instant::now(), version));
+            if turns.take(&object) {
                 let (context, namespaces) = (context.clone(), namespaces.clone());
                 rounds.spawn(async move {
                     round(&context, &object, &namespaces).await;
@@ -65,12 +63,54 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
                 });
             }
         }
-        tokio::time::sleep(TICK).await;
-        while let Some(ended) = rounds.try_join_next() {
-            if let Ok(key) = ended {
-                running.remove(&key);
-            }
+        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            biased;
+            Some(ended) = rounds.join_next() => turns.end(ended),
+            () = context.registries.changed.notified() => {}
+            () = tokio::time::sleep(turns.rest()) => {}
         }
+        while let Some(ended) = rounds.try_join_next() {
+            turns.end(ended);
+        }
+    }
+}
+
+/// Whose turn it is.
+#[derive(Default)]
+struct Turns {
+    /// When each registry is due again, and what it was.
+    due: HashMap<SessionKey, (Instant, u64)>,
+    running: HashSet<SessionKey>,
+}
+
+impl Turns {
+    /// Whether it is this registry's turn, which is then taken. A registry that hangs keeps nobody else waiting.
+    fn take(&mut self, object: &RegistryObject) -> bool {
+        let (now, version) = (Instant::now(), object.version());
+        let due = self.due.get(&object.key).is_none_or(|(at, then)| *then != version || *at <= now);
+        let its_turn = due && self.running.insert(object.key.clone());
+        if its_turn {
+            self.due.insert(object.key.clone(), (now + object.interval(), version));
+        }
+        its_turn
+    }
+
+    fn end(&mut self, ended: Result<SessionKey, JoinError>) {
+        if let Ok(key) = ended {
+            self.running.remove(&key);
+        }
+    }
+
+    fn forget_all_but(&mut self, found: &[RegistryObject]) {
+        self.due.retain(|key, _| found.iter().any(|object| object.key == *key));
+    }
+
+    /// How long nothing is due.
+    fn rest(&self) -> Duration {
+        let now = Instant::now();
+        let rests = self.due.values().map(|(at, _)| at.saturating_duration_since(now));
+        rests.min().unwrap_or(LONGEST_REST).min(LONGEST_REST)
     }
 }
 

@@ -31,7 +31,10 @@ use kube::{
     runtime::{controller::Action, events::Reporter, reflector::Store},
 };
 use thiserror::Error;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryHosts},
@@ -108,6 +111,8 @@ pub struct Registries {
     pub cluster: Option<Store<ClusterOAuthRegistry>>,
     /// Which of the watches have listed their objects once.
     pub listed: Vec<Listed>,
+    /// Told whenever one of the watches has seen something.
+    pub changed: Arc<Notify>,
 }
 
 /// Whether a watch has listed its objects once. (A store's own `wait_until_ready` wakes one waiter only.)

@@ -238,7 +238,12 @@ impl World {
             kube: client,
             clock: self.shared.clock,
             sessions: Sessions::new(Arc::new(Road(self.shared.clone(), who)), metrics.clone()),
-            registries: Registries { namespaced: vec![store], cluster: None, listed: Vec::new() },
+            registries: Registries {
+                namespaced: vec![store],
+                cluster: None,
+                listed: Vec::new(),
+                changed: Arc::default(),
+            },
             settings: Settings {
                 operator_namespace: "operator".into(),
                 settle_time: SETTLE,
