@@ -30,10 +30,13 @@ image: ## Build the image for amd64 and arm64, check what is in it, and show a c
 	@hack/image/build $(ARGS)
 	@hack/demo --operator hack/image/run
 
+SCRIPTS := hack/lib.sh hack/demo hack/test hack/fuzz hack/manifests hack/prerequisites .ci/run $(wildcard hack/demo.d/*) \
+  $(filter-out %/Containerfile,$(wildcard hack/image/*)) $(addprefix hack/controlplane/,lib.sh build up down)
+
 lint: ## Check format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck hack/lib.sh hack/demo hack/demo.d/* hack/test hack/fuzz hack/manifests hack/prerequisites hack/image/build hack/image/run hack/image/sbom hack/image/push .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 	else echo 'shellcheck is not installed, so the scripts stay unchecked'; fi
 
 generate: ## Write crds/ and docs/api.md anew from src/api/, and config/ from the chart

@@ -6,7 +6,6 @@ use super::{
     Context, PassError, call,
     facts::{self, Facts, Known, Progress, Why, fingerprint},
     intent::Intent,
-    look,
     protocol::Rule,
     record::{self, Record},
     secret::{self, Found},
@@ -74,7 +73,7 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
     let replacing = nonce.is_some() && nonce == intent.as_ref().and_then(|intent| intent.replaces.as_ref());
     let closely =
         replacing || stored.is_some_and(|record| record.state.stray_secrets) || looks_closely(client);
-    let mut pass = Pass {
+    Ok(Pass {
         facts: Facts {
             now: context.clock.now(),
             intent,
@@ -97,9 +96,7 @@ pub async fn gather(context: &Context, client: &OAuthClient) -> Result<Pass, Pas
         },
         driver,
         session,
-    };
-    look::believe(context, &mut pass);
-    Ok(pass)
+    })
 }
 
 /// What is declared, as the registry compares it.

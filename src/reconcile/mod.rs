@@ -289,6 +289,7 @@ struct Outcome {
 
 async fn pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassError> {
     let mut pass = gather::gather(context, client).await?;
+    look::believe(context, &mut pass);
     let mut end = part(context, &mut pass).await?;
     // Some things wait until status names the client: the owner mark comes off only then.
     if matches!(end, Step::Settled) && matches!(next(&pass.facts), Step::Do(_)) {

@@ -1,7 +1,9 @@
 //! What to do next: an ordered list of small rules over the facts. Pure; the first rule that has something to say is heard.
 
 mod absence;
+mod account;
 mod adoption;
+mod announcement;
 mod deletion;
 mod guardrails;
 mod registration;
@@ -26,8 +28,9 @@ use crate::{
         Support, Wanted, metadata,
     },
 };
-pub use absence::account_unknown;
-use absence::{account_not_proven, client_is_gone, client_is_missing};
+use absence::{client_is_gone, client_is_missing};
+use account::account_not_proven;
+pub use account::account_unknown;
 use adoption::secret_to_issue;
 use deletion::being_deleted;
 pub use deletion::{named_only, time_left};

@@ -90,8 +90,7 @@ impl Release {
 
     /// The operator as its pod would run it: under its account, in its environment; and the pod, which never runs.
     pub async fn operator(&self) -> Operator {
-        let deployment = to_json(self.deployments().get(&self.name).await.expect("the Deployment"));
-        let template = &deployment["spec"]["template"];
+        let template = self.template().await;
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -100,19 +99,20 @@ impl Release {
             "spec": template["spec"],
         });
         self.world.apply(pod).await;
-        let operator = Operator::spawn_with(self.environment(&template["spec"]).await);
-        operator.wait_ready(PATIENCE).await;
-        operator
+        started(self.environment(&template["spec"]).await).await
     }
 
     /// Another replica, which waits for the Lease. It has no pod.
     pub async fn standby(&self) -> Operator {
-        let deployment = to_json(self.deployments().get(&self.name).await.expect("the Deployment"));
-        let mut environment = self.environment(&deployment["spec"]["template"]["spec"]).await;
+        let mut environment = self.environment(&self.template().await["spec"]).await;
         environment.insert("POD_NAME".to_owned(), "oauth-operator-1".to_owned());
-        let standby = Operator::spawn_with(environment);
-        standby.wait_ready(PATIENCE).await;
-        standby
+        started(environment).await
+    }
+
+    /// What the operator's pods are like.
+    async fn template(&self) -> Value {
+        let deployment = self.deployments().get(&self.name).await.expect("the Deployment");
+        to_json(deployment)["spec"]["template"].clone()
     }
 
     /// Ends the operator and its pod.
@@ -204,6 +204,12 @@ impl Release {
         std::fs::write(&path, config.to_string()).expect("a kubeconfig");
         path
     }
+}
+
+async fn started(environment: BTreeMap<String, String>) -> Operator {
+    let operator = Operator::spawn_with(environment);
+    operator.wait_ready(PATIENCE).await;
+    operator
 }
 
 /// As the Job controller leaves it.

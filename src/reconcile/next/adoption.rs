@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Effect, Step,
-    registration::{announce, unknown_message},
+    announcement::{announce, unknown_message},
 };
 use crate::{
     reconcile::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, Step, absence::account_in_doubt, unreadable};
+use super::{Effect, Step, account::account_in_doubt, unreadable};
 use crate::{
     api::{DeletionPolicy, annotations},
     reconcile::{

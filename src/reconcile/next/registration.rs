@@ -1,6 +1,9 @@
 //! Rules about registrations: announced first, never repeated blindly, and replaced only where the client is provably gone.
 
-use super::{ATTEMPTS, Effect, Step, absence, adoption};
+use super::{
+    ATTEMPTS, Effect, Step, absence, adoption,
+    announcement::{announce, refused, unknown_message},
+};
 use crate::{
     api::{
         ReplacementPolicy, UnknownOutcome, annotations,
@@ -8,7 +11,7 @@ use crate::{
     },
     reconcile::{
         SOON,
-        facts::{Facts, Known, Why, resume_command, software_id, suspects},
+        facts::{Facts, Why, resume_command, software_id, suspects},
         intent::Intent,
         record,
     },
@@ -93,16 +96,6 @@ pub(super) fn outcome_unknown(facts: &Facts) -> Option<Step> {
     Some(Step::Refuse(Why::new("OutcomeUnknown", unknown_message(facts, intent, &how))))
 }
 
-pub(super) fn unknown_message(facts: &Facts, intent: &Intent, then: &str) -> String {
-    format!(
-        "attempt {} to register {:?} at {} may or may not have made a client (software_id {}); {then}",
-        intent.attempt,
-        facts.client.client_name(),
-        intent.at,
-        software_id(&facts.client, &intent.nonce)
-    )
-}
-
 /// Announce, then register.
 pub(super) fn not_registered(facts: &Facts) -> Option<Step> {
     let known = facts.registry.as_ref().ok()?;
@@ -125,25 +118,6 @@ pub(super) fn not_registered(facts: &Facts) -> Option<Step> {
             let first = Intent::first(facts.uid(), facts.nonce.clone(), None, facts.now);
             Some(announce(facts, known, first))
         }
-    }
-}
-
-/// A final refusal stands until something changes.
-pub(super) fn refused(facts: &Facts, known: &Known, intent: &Intent) -> Option<Step> {
-    let refusal = intent.refused.as_ref()?;
-    (refusal.final_for.as_deref() == Some(facts.question(known).as_str()))
-        .then(|| Step::Refuse(refusal.into()))
-}
-
-/// Nothing is announced that could not be sent.
-pub(super) fn announce(facts: &Facts, known: &Known, intent: Intent) -> Step {
-    let named = facts.client.status.as_ref().and_then(|status| status.client_id.clone());
-    let intent = Intent { gave_up: named.filter(|_| facts.record().is_none()), ..intent };
-    match &known.not_ready {
-        Some(why) => Step::Wait(why.clone(), SOON),
-        None if let Some(doubt) = absence::account_in_doubt(facts) => doubt,
-        None if facts.progress.prepared => Step::Do(Effect::Announce(Box::new(intent))),
-        None => Step::Do(Effect::Prepare),
     }
 }
 

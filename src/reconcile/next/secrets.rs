@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Step,
-    absence::account_in_doubt,
-    registration::{announce, refused},
+    account::account_in_doubt,
+    announcement::{announce, refused},
 };
 use crate::reconcile::{
     facts::{Facts, Known},
