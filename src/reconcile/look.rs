@@ -137,10 +137,11 @@ async fn inventory(
         known.account_id = inventory.account_id.clone().or(known.account_id.take());
         // Somebody else may have learned it since this pass began.
         let proven = session.learned().proven == known.credentials;
-        let known = known.proven;
+        let believed = known.proven;
         let of_record =
             pass.facts.record().is_some_and(|record| inventory.get(&record.client.client_id).is_some());
-        if !known && (proven || of_record || shows_ours(context, &key_of(&pass.facts.client), &inventory)) {
+        if !believed && (proven || of_record || shows_ours(context, &key_of(&pass.facts.client), &inventory))
+        {
             prove(pass);
         }
     }
