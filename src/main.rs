@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
 use oauth_operator::{
     operator,
     settings::{Arguments, Command},
@@ -14,7 +13,7 @@ use oauth_operator::{
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     if let Err(error) = telemetry::init(arguments.log_format, &arguments.log) {
         // There is no log to write this to, and nobody to tell if standard error is closed.
         let _ = writeln!(io::stderr(), "--log {}: {error}", arguments.log);

@@ -72,8 +72,7 @@ pub enum Error {
 ///
 /// # Errors
 /// If it cannot start, or if another replica works now.
-pub async fn run(mut arguments: Arguments) -> Result<(), Error> {
-    arguments.namespaces.retain(|namespace| !namespace.is_empty());
+pub async fn run(arguments: Arguments) -> Result<(), Error> {
     let config = api_server::config().await?;
     let addresses = addresses(&config, &arguments);
     let direct = api_server::connect(config)?;

@@ -117,6 +117,16 @@ pub enum Command {
     Uninstall(uninstall::Options),
 }
 
+impl Arguments {
+    /// Those of this process; it ends here if they are wrong.
+    pub fn read() -> Self {
+        let mut arguments = Self::parse();
+        // A variable that is set to nothing names no namespace.
+        arguments.namespaces.retain(|namespace| !namespace.is_empty());
+        arguments
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

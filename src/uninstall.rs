@@ -223,8 +223,7 @@ impl Uninstall {
 
     /// The served namespaces; `None` is all of them.
     fn namespaces(&self) -> Vec<Option<String>> {
-        let named = self.namespaces.iter().filter(|namespace| !namespace.is_empty());
-        let named: Vec<_> = named.cloned().map(Some).collect();
+        let named: Vec<_> = self.namespaces.iter().cloned().map(Some).collect();
         if named.is_empty() { vec![None] } else { named }
     }
 
