@@ -21,6 +21,7 @@ use crate::{
     reconcile::{
         Context, PassError, call,
         facts::{Facts, Why},
+        following,
         gather::{self, Usable},
         intent::Intent,
         look, next,
@@ -335,8 +336,8 @@ async fn lives(
             if found.items.iter().any(|object| object.metadata.uid.as_deref().is_some_and(of_object)) {
                 return Ok(true);
             }
-            match found.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
+            match following(page, &found.metadata) {
+                Some(next) => page = next,
                 None => break,
             }
         }
@@ -364,8 +365,8 @@ async fn is_recorded(
         if found.items.iter().any(|secret| of_it(secret) || names(secret)) {
             return Ok(true);
         }
-        match found.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
+        match following(page, &found.metadata) {
+            Some(next) => page = next,
             None => return Ok(false),
         }
     }

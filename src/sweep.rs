@@ -11,7 +11,7 @@ use kube::{Api, api::ListParams};
 use crate::{
     api::{DeletionPolicy, OAuthClient, annotations},
     reconcile::{
-        Context, PassError, call,
+        Context, PassError, call, following,
         protocol::Rule,
         record::{self, Owner, Record},
         run::{deregister_client, remove_record},
@@ -48,8 +48,8 @@ async fn sweep(context: &Context, namespaces: &[String]) -> Result<(), PassError
                 tracing::warn!(%error, record = record::name(&record.owner.uid), "the record could not be swept");
             }
         }
-        match found.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
+        match following(page, &found.metadata) {
+            Some(next) => page = next,
             None => return Ok(()),
         }
     }

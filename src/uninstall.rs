@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     api::{self, ClusterOAuthRegistry, FINALIZER, IN_USE, OAuthClient, OAuthRegistry},
     api_server,
-    reconcile::{PassError, call, record},
+    reconcile::{PassError, call, following, record},
 };
 
 const PAGE: u32 = 500;
@@ -251,8 +251,8 @@ impl Uninstall {
                 listed => listed?,
             };
             found.extend(listed.items);
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
+            match following(page, &listed.metadata) {
+                Some(next) => page = next,
                 None => return Ok(found),
             }
         }

@@ -25,9 +25,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ListMeta};
 use kube::{
     Api,
+    api::ListParams,
     runtime::{controller::Action, events::Reporter, reflector::Store},
 };
 use thiserror::Error;
@@ -223,6 +224,12 @@ impl PassError {
     fn is_not_found(&self) -> bool {
         matches!(self, Self::Kubernetes { code: 404, .. })
     }
+}
+
+/// What to ask for after a page of a list; `None` after the last one.
+pub(crate) fn following(page: ListParams, list: &ListMeta) -> Option<ListParams> {
+    let token = list.continue_.as_ref().filter(|token| !token.is_empty())?;
+    Some(page.continue_token(token))
 }
 
 /// Sends one request to the API server, bounded in time.
