@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    panic::resume_unwind,
     pin::pin,
     sync::{
         Arc,
@@ -110,7 +111,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
             metrics.working.set(1);
             let sessions = Sessions::new(Arc::new(HttpConnect { addresses }), metrics.clone());
             let (context, scopes) = context(kube, sessions, &arguments, installation, watches, metrics);
-            hold(held, |stop| work(context, scopes, &arguments, stop), stop).await
+            let Arguments { namespaces, shutdown_timeout, .. } = arguments;
+            let work = |stop| work(context, scopes, namespaces, shutdown_timeout, stop);
+            hold(held, work, stop).await.map_err(Error::from)
         }
         None => Ok(()),
     };
@@ -141,12 +144,15 @@ async fn elected(direct: Client, arguments: &Arguments, standby: &AtomicBool) ->
 }
 
 /// Works for as long as the Lease is held, and lets it go in the end. Where it is lost, running passes come to their end: what they
-/// have in hand is worth more than a moment with two that work.
-async fn hold<F: Future<Output = ()>>(
+/// have in hand is worth more than a moment with two that work. No Lease: this process is the only one.
+///
+/// # Errors
+/// If the Lease was lost.
+pub async fn hold<F: Future<Output = ()>>(
     held: Option<Held>,
     work: impl FnOnce(Stop) -> F,
     stop: Stop,
-) -> Result<(), Error> {
+) -> Result<(), Lost> {
     let Some(mut held) = held else {
         work(stop).await;
         return Ok(());
@@ -167,7 +173,7 @@ async fn hold<F: Future<Output = ()>>(
     tracing::error!(%lost, "stopping");
     drop(tell);
     work.await;
-    Err(lost.into())
+    Err(lost)
 }
 
 /// What all passes share, and what wakes them.
@@ -203,20 +209,33 @@ fn context(
     (Arc::new(context), watches.scopes)
 }
 
-/// Passes, rounds and the sweep. When it is time to stop, passes come to their end; the others have nothing in hand.
-async fn work(context: Arc<Context>, scopes: Vec<Scope>, arguments: &Arguments, stop: Stop) {
+/// Passes, rounds and the sweep. When it is time to stop, passes come to their end, within so long; the others have nothing in hand.
+pub async fn work(
+    context: Arc<Context>,
+    scopes: Vec<Scope>,
+    namespaces: Vec<String>,
+    shutdown_timeout: Duration,
+    stop: Stop,
+) {
     let mut beside = JoinSet::new();
-    beside.spawn(sweep::run(context.clone(), arguments.namespaces.clone()));
-    beside.spawn(rounds::run(context.clone(), arguments.namespaces.clone()));
+    beside.spawn(sweep::run(context.clone(), namespaces.clone()));
+    beside.spawn(rounds::run(context.clone(), namespaces));
     let passes = controller::run(context, scopes, stop.clone());
-    let until_stop = async {
-        stop.clone().await;
-        beside.shutdown().await;
+    let beside = async {
+        tokio::select! {
+            () = stop.clone() => beside.shutdown().await,
+            // Neither ends by itself.
+            Some(Err(ended)) = beside.join_next() => {
+                if let Ok(panic) = ended.try_into_panic() {
+                    resume_unwind(panic);
+                }
+            }
+        }
         future::pending::<()>().await;
     };
     tokio::select! {
-        () = bounded(passes, stop.clone(), arguments.shutdown_timeout) => {}
-        () = until_stop => {}
+        () = bounded(passes, stop.clone(), shutdown_timeout) => {}
+        () = beside => {}
     }
 }
 
@@ -229,7 +248,8 @@ async fn installation(kube: &Client, namespace: &str) -> Result<String, Error> {
     Ok(found.metadata.uid.unwrap_or_default())
 }
 
-type Stop = Shared<future::BoxFuture<'static, ()>>;
+/// Resolves when it is time to stop.
+pub type Stop = Shared<future::BoxFuture<'static, ()>>;
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
 fn stop_signal() -> io::Result<Stop> {

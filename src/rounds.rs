@@ -19,7 +19,7 @@ use crate::{
     api::{ConditionStatus, OAuthClient, RegistryCapabilities, RegistryStatus, annotations, conditions},
     in_use::{self, Holds},
     reconcile::{
-        Context, PassError, call,
+        Context, PassError, call, caught,
         facts::{Facts, Why},
         following,
         gather::{self, Usable},
@@ -117,7 +117,7 @@ impl Turns {
 
 /// One round at one registry.
 pub async fn round(context: &Context, object: &RegistryObject, namespaces: &[String]) {
-    let visited = match visit(context, object, namespaces).await {
+    let visited = match caught(visit(context, object, namespaces)).await {
         Ok(visited) => visited,
         Err(PassError::Registry(error)) => Visited::failed(Why::from(&error)),
         Err(error) => {

@@ -11,7 +11,7 @@ use kube::{Api, api::ListParams};
 use crate::{
     api::{DeletionPolicy, OAuthClient, annotations},
     reconcile::{
-        Context, PassError, call, following,
+        Context, PassError, call, caught, following,
         protocol::Rule,
         record::{self, Owner, Record},
         run::{deregister_client, remove_record},
@@ -24,7 +24,7 @@ const PAGE: u32 = 100;
 /// Sweeps now and then. `namespaces` are those that are served; none means all.
 pub async fn run(context: Arc<Context>, namespaces: Vec<String>) {
     loop {
-        if let Err(error) = sweep(&context, &namespaces).await {
+        if let Err(error) = caught(sweep(&context, &namespaces)).await {
             tracing::warn!(%error, "the records could not be swept; it is tried again");
         }
         tokio::time::sleep(INTERVAL).await;

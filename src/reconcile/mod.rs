@@ -21,10 +21,12 @@ pub mod status;
 use std::{
     collections::HashMap,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ListMeta};
 use kube::{
     Api,
@@ -232,6 +234,14 @@ pub(crate) fn following(page: ListParams, list: &ListMeta) -> Option<ListParams>
     Some(page.continue_token(token))
 }
 
+/// Does something of which a panic is a failure like any other: nobody else is kept from anything by it, and it is tried again.
+pub(crate) fn caught<T>(
+    work: impl Future<Output = Result<T, PassError>>,
+) -> impl Future<Output = Result<T, PassError>> {
+    let panicked = |_| Err(PassError::Internal("it panicked; the log says where".into()));
+    AssertUnwindSafe(Box::pin(work)).catch_unwind().map(move |ended| ended.unwrap_or_else(panicked))
+}
+
 /// Sends one request to the API server, bounded in time.
 pub(crate) async fn call<T>(
     what: &'static str,
@@ -267,25 +277,26 @@ pub async fn reconcile(client: Arc<OAuthClient>, context: Arc<Context>) -> Actio
 
 async fn begin(client: Arc<OAuthClient>, context: Arc<Context>) -> Action {
     let began = Instant::now();
-    let mut client = OAuthClient::clone(&client);
-    let mut outcome = pass(&context, &client).await;
-    for _ in 0..RESTARTS {
-        if !matches!(outcome, Err(PassError::Stale)) {
-            break;
-        }
-        outcome = match gather::live(&context, &client).await {
-            Ok(Some(live)) => {
-                client = live;
-                pass(&context, &client).await
-            }
-            Ok(None) => Ok(Outcome { result: "settled", action: Action::await_change() }),
-            Err(error) => Err(error),
-        };
-    }
+    let outcome = caught(try_pass(&context, &client)).await;
     let outcome = outcome.unwrap_or_else(|error| failed(&context, &client, &error));
     context.metrics.reconciles.get_or_create(&ReconcileLabels { result: outcome.result }).inc();
     context.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
     outcome.action
+}
+
+/// A pass, and another one if the object changed under it.
+async fn try_pass(context: &Context, client: &OAuthClient) -> Result<Outcome, PassError> {
+    let mut outcome = pass(context, client).await;
+    for _ in 0..RESTARTS {
+        if !matches!(outcome, Err(PassError::Stale)) {
+            break;
+        }
+        outcome = match gather::live(context, client).await? {
+            Some(live) => pass(context, &live).await,
+            None => Ok(Outcome { result: "settled", action: Action::await_change() }),
+        };
+    }
+    outcome
 }
 
 /// How a pass ended.

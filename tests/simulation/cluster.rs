@@ -8,6 +8,7 @@ use std::{
 
 use http::Method;
 use jiff::Timestamp;
+use oauth_operator::lease;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -80,6 +81,11 @@ impl Request {
     pub fn writes(&self) -> bool {
         self.method != Method::GET
     }
+
+    /// Whether it changes what operators are there for: neither an event nor the Lease is.
+    pub fn counts(&self) -> bool {
+        self.writes() && !["events", "leases"].contains(&self.place.resource.as_str())
+    }
 }
 
 /// What it answers: a status and a body.
@@ -116,6 +122,12 @@ impl Cluster {
     /// One object, as it is.
     pub fn get(&self, place: &Place) -> Option<&Value> {
         self.objects.get(place)
+    }
+
+    /// The operator that holds the Lease.
+    pub fn holder(&self) -> Option<usize> {
+        let lease = self.objects.get(&at("leases", crate::OPERATOR_NAMESPACE, lease::NAME))?;
+        lease["spec"]["holderIdentity"].as_str()?.parse().ok()
     }
 
     /// All objects of a resource, in all namespaces.

@@ -2,9 +2,12 @@
 //!
 //! I1 Ready means that the Secret opens the registry. I2 One client and one secret for each object, none without. I3 Nobody else's
 //! client is touched. I4 What cannot be found again is counted, and bounded. I5 It comes to rest, and is silent then. I6 The end does
-//! not depend on what went wrong. I7 Secrets stand where they belong, and nowhere else.
+//! not depend on what went wrong. I7 Secrets stand where they belong, and nowhere else. I8 Who has lost the Lease falls silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
@@ -14,11 +17,22 @@ use crate::{
     cluster::{Place, Request, at},
     network::Outside,
     registries::Class,
+    run::SHUTDOWN,
     scenario::Scenario,
 };
 
 /// What is checked of every run at its end: I1 to I7.
 pub const AT_REST: usize = 7;
+
+/// How long it may take an operator to learn that the Lease is another's, its request to renew it having got lost.
+const LEARNING: Duration = Duration::from_secs(10);
+
+/// I8, at any call.
+pub fn talks_out_of_turn(outside: &Outside, who: usize) -> Option<String> {
+    let deposed = outside.deposed.get(&who)?;
+    let awake = outside.frozen.get(&who).map_or(*deposed, |until| *deposed.max(until));
+    (awake.elapsed() > LEARNING + SHUTDOWN).then(|| format!("I8: operator {who} goes on without the Lease"))
+}
 
 /// I1, at the very moment.
 pub fn ready_means_ready(outside: &Outside, request: &Request) -> Option<String> {

@@ -51,6 +51,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = campaign::Arguments::parse();
+    run::hear_of_panics();
     let sound = match &arguments.replay {
         Some(plan) => campaign::replay(&arguments, plan),
         None if arguments.mutations.is_some() => mutation::table(&arguments),

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -114,7 +115,9 @@ pub struct Outside {
     /// How often something was held against an invariant.
     pub checked: usize,
     pub dead: BTreeSet<usize>,
-    frozen: BTreeMap<usize, Instant>,
+    pub frozen: BTreeMap<usize, Instant>,
+    /// Since when the Lease of an operator has been another's.
+    pub deposed: BTreeMap<usize, Instant>,
     /// When something was last changed by an operator.
     pub last_write: Instant,
     /// How many calls had been seen by then.
@@ -170,6 +173,7 @@ impl Network {
             checked: 0,
             dead: BTreeSet::new(),
             frozen: BTreeMap::new(),
+            deposed: BTreeMap::new(),
             last_write: Instant::now(),
             calls_until_rest: 0,
             violations: Vec::new(),
@@ -274,6 +278,11 @@ impl Network {
                 self.outside().behind = Some((who, Instant::now() + LAG));
                 self.crash(who)
             }
+            Some(Fault::Panics) => {
+                self.arrive(who, &call);
+                // Not a panic that the hook hears of.
+                resume_unwind(Box::new("as planned"))
+            }
             Some(Fault::Frozen) => {
                 self.freeze(who);
                 self.thaw(who).await;
@@ -297,6 +306,10 @@ impl Network {
             return Some(Fault::Lost);
         }
         outside.sent += 1;
+        if let Some(talks) = invariants::talks_out_of_turn(&outside, who) {
+            outside.violations.push(talks);
+            outside.deposed.remove(&who);
+        }
         let seen = outside.describe(call);
         if outside.armed.is_none() || seen.name.contains(" events") {
             return None;
@@ -333,12 +346,13 @@ impl Network {
         let mut outside = self.outside();
         match call {
             Call::Kubernetes(request) => {
+                let holder = outside.cluster.holder();
                 let answer = match outside.shown(who, request) {
                     Some(version) => outside.cluster.list_as_of(version, request),
                     None => outside.cluster.answer(request, now),
                 };
-                let counts = request.writes() && request.place.resource != "events" && answer.0 < 300;
-                if counts {
+                outside.passes_on(holder);
+                if request.counts() && answer.0 < 300 {
                     outside.wrote();
                     outside.checked += 1;
                     if self.strict {
@@ -416,6 +430,14 @@ impl Outside {
         self.beginning = self.cluster.version();
     }
 
+    /// Notes who has just lost the Lease, if its holder was another one before.
+    fn passes_on(&mut self, before: Option<usize>) {
+        let after = self.cluster.holder();
+        if let Some(loser) = before.filter(|_| before != after) {
+            self.deposed.insert(loser, Instant::now());
+        }
+    }
+
     fn wrote(&mut self) {
         self.last_write = Instant::now();
         self.calls_until_rest = self.calls.len();
@@ -460,13 +482,15 @@ impl Outside {
             }
         };
         let target = if self.symmetric { String::new() } else { target };
+        // One of many is like the other, and so is one renewal of the Lease.
+        let alike = self.symmetric || name.ends_with(" leases");
         Seen {
             name,
             target,
             writes,
             to_registry,
             findable: self.findable,
-            epoch: if self.symmetric { 0 } else { self.epoch },
+            epoch: if alike { 0 } else { self.epoch },
             at,
             disturbed: false,
         }

@@ -36,6 +36,8 @@ pub enum Fault {
     CrashLate,
     /// It has its effect, the operator dies, and the next one is first shown how everything was when the story began.
     CrashBehind,
+    /// It has its effect, and whoever reads the reply panics; the operator goes on.
+    Panics,
     /// The operator stands still for longer than a lease, another one takes over, and then the first goes on.
     Frozen,
     /// Somebody does something first.
@@ -74,7 +76,7 @@ pub const WATCH_FAULTS: [WatchFault; 6] = [
     WatchFault::Swapped,
 ];
 
-const PLAIN: [(Fault, &str); 12] = [
+const PLAIN: [(Fault, &str); 13] = [
     (Fault::Refused, "refused"),
     (Fault::Lost, "lost"),
     (Fault::ReplyLost, "reply lost"),
@@ -86,6 +88,7 @@ const PLAIN: [(Fault, &str); 12] = [
     (Fault::CrashAfter, "crash after"),
     (Fault::CrashLate, "crash, then late"),
     (Fault::CrashBehind, "crash after, then behind"),
+    (Fault::Panics, "panics"),
     (Fault::Frozen, "frozen"),
 ];
 
@@ -265,15 +268,15 @@ impl FromStr for Plan {
 /// The faults that make sense at a call.
 pub fn faults_at(call: &Seen) -> Vec<Fault> {
     use Fault::{
-        Answered, CrashAfter, CrashBefore, CrashBehind, CrashLate, Frozen, Late, Lost, Refused, ReplyCut,
-        ReplyHuge, ReplyLost, Twice,
+        Answered, CrashAfter, CrashBefore, CrashBehind, CrashLate, Frozen, Late, Lost, Panics, Refused,
+        ReplyCut, ReplyHuge, ReplyLost, Twice,
     };
     let mut faults = vec![Refused, Lost, ReplyCut, Answered(429), Answered(500), CrashBefore, Frozen];
     if call.writes {
         faults.extend([ReplyLost, Late, Twice, CrashAfter, CrashLate, CrashBehind]);
     }
     if call.to_registry {
-        faults.extend([ReplyHuge, Answered(503), Answered(401), Answered(403)]);
+        faults.extend([ReplyHuge, Answered(503), Answered(401), Answered(403), Panics]);
     } else if call.writes {
         faults.push(Answered(409));
     } else if call.name.starts_with("list") {

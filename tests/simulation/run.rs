@@ -1,17 +1,19 @@
 //! One run: a world, a plan, operators that come and go, and what is true at the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, panic, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::events::Reporter;
 use oauth_operator::{
     api::RegistryHosts,
     clock::Clock,
-    controller,
+    controller::{self, Scope},
+    lease::Lease,
     metrics::Metrics,
+    operator,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
     registry::Sessions,
-    rounds, sweep,
 };
 use serde_json::json;
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
@@ -23,7 +25,7 @@ use crate::{
     network::{Happened, Network, Outside, Seen},
     plan::{Act, Plan},
     registries::Class,
-    scenario::Scenario,
+    scenario::{Operators, Scenario},
 };
 
 /// Nothing takes longer to come to rest: a deletion gives up after five minutes, an overlap ends after ten.
@@ -32,6 +34,8 @@ const PATIENCE: Duration = Duration::from_hours(3);
 const MOST_CALLS: usize = 20_000;
 const DRIFT_INTERVAL: Duration = Duration::from_secs(330);
 const STEP: Duration = Duration::from_secs(20);
+/// How long an operator that has lost the Lease may take to end what it has begun.
+pub const SHUTDOWN: Duration = Duration::from_mins(1);
 
 /// What a run was.
 pub struct Outcome {
@@ -50,6 +54,20 @@ pub struct Outcome {
     pub checked: usize,
 }
 
+thread_local! {
+    /// How often something has panicked on this thread, which one run has for itself.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The operator goes on when a pass panics. A run in which one does so unplanned is wrong all the same.
+pub fn hear_of_panics() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        PANICS.set(PANICS.get() + 1);
+        print(panic);
+    }));
+}
+
 /// Runs a scenario at a registry of this class under this plan.
 pub fn run(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -59,7 +77,10 @@ pub fn run(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
 struct World {
     network: Network,
     happened: UnboundedReceiver<Happened>,
-    operators: JoinSet<()>,
+    /// Each ends with its number, if it may not work any more.
+    operators: JoinSet<usize>,
+    /// Whether who works holds the Lease.
+    elects: bool,
     count: usize,
 }
 
@@ -67,12 +88,13 @@ impl World {
     async fn play(class: &Class, scenario: &Scenario, plan: &Plan) -> Outcome {
         let clock = Clock::starting_at("2030-01-01T00:00:00Z".parse().expect("a time"));
         // Two operators at a registry whose reads change the secret: what one has just read, the other does not know yet.
-        let renewed = class.rotates_on_read && (scenario.operators > 1 || plan.freezes());
+        let renewed = class.rotates_on_read && (scenario.operators != Operators::One || plan.freezes());
         let strict = !(scenario.tampers || plan.meddles() || renewed);
         let (network, happened) = Network::new(class, scenario.ready > 1, plan.clone(), clock, strict);
-        let mut world = Self { network, happened, operators: JoinSet::new(), count: 0 };
+        let elects = scenario.operators == Operators::Replicas;
+        let mut world = Self { network, happened, operators: JoinSet::new(), elects, count: 0 };
         world.prepare(class, scenario);
-        (0..scenario.operators).for_each(|_| world.start());
+        (0..scenario.operators.count()).for_each(|_| world.start());
         if scenario.ready > 0 {
             world.rest(Duration::from_mins(2)).await;
         } else {
@@ -131,10 +153,26 @@ impl World {
         let who = self.count;
         self.count += 1;
         let kube = self.network.to_cluster(who);
+        let lease = Lease::new(kube.clone(), self.network.clock, OPERATOR_NAMESPACE, who.to_string());
+        let lease = self.elects.then_some(lease);
+        let (context, scopes) = self.operator(who, kube);
+        let work = |stop| operator::work(context, scopes, Vec::new(), SHUTDOWN, stop);
+        self.operators.spawn(async move {
+            let held = match lease {
+                Some(lease) => Some(lease.acquire(|| {}).await),
+                None => None,
+            };
+            let lost = operator::hold(held, work, std::future::pending().boxed().shared()).await;
+            lost.expect_err("nobody tells it to stop");
+            who
+        });
+    }
+
+    fn operator(&self, who: usize, kube: kube::Client) -> (Arc<Context>, Vec<Scope>) {
         let watches = controller::watches(&kube, &[]);
         let metrics = Arc::new(Metrics::new());
         let made = std::sync::atomic::AtomicU32::new(0);
-        let context = Arc::new(Context {
+        let context = Context {
             reporter: Reporter { controller: "simulation".into(), instance: None },
             clock: self.network.clock,
             sessions: Sessions::new(self.network.to_registries(who), metrics.clone()),
@@ -148,7 +186,7 @@ impl World {
             nonces: Box::new(move || {
                 format!("n{who}-{}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             }),
-            clients: watches.clients.clone(),
+            clients: watches.clients,
             looks: Looks::default(),
             misses: Misses::default(),
             backoff: Backoff::default(),
@@ -156,13 +194,8 @@ impl World {
             installation: INSTALLATION.into(),
             metrics,
             kube,
-        });
-        let (rounds, sweep) =
-            (rounds::run(context.clone(), Vec::new()), sweep::run(context.clone(), Vec::new()));
-        let passes = controller::run(context, watches.scopes, std::future::pending());
-        self.operators.spawn(async move {
-            tokio::join!(passes, rounds, sweep);
-        });
+        };
+        (Arc::new(context), watches.scopes)
     }
 
     /// Some things have to be seen twice, a drift interval apart, and some people are asked twice.
@@ -194,8 +227,11 @@ impl World {
                     match happened { Happened::OperatorFailed => self.start() }
                 }
                 Some(ended) = self.operators.join_next() => {
-                    let why = ended.err().map(|error| error.to_string()).unwrap_or_default();
-                    self.network.outside().violations.push(format!("an operator ended: {why}"));
+                    match ended {
+                        // With its process all ends that is still on its way.
+                        Ok(who) => drop(self.network.outside().dead.insert(who)),
+                        Err(why) => self.network.outside().violations.push(format!("an operator ended: {why}")),
+                    }
                     self.start();
                 }
                 () = tokio::time::sleep(STEP) => {}
@@ -208,6 +244,7 @@ impl World {
         let mut violations = std::mem::take(&mut outside.violations);
         let (found, orphans) = invariants::at_rest(&outside, class, scenario);
         violations.extend(found);
+        violations.extend((PANICS.take() > 0).then(|| "something panicked".to_owned()));
         let (calls, events) = outside.seen();
         let last =
             calls.get(outside.calls_until_rest.saturating_sub(1)).map(|call| call.at).unwrap_or_default();

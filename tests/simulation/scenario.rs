@@ -26,8 +26,8 @@ pub struct Scenario {
     pub act: Act,
     /// What must be true when everything has come to rest again, and what happens then.
     pub then: Option<Then>,
-    /// How many operators there are from the beginning.
-    pub operators: usize,
+    /// Who works from the beginning.
+    pub operators: Operators,
     /// Where it makes sense.
     pub fits: fn(&Class) -> bool,
     /// Whether somebody changes clients at the registry, so that what Ready says may be old.
@@ -42,6 +42,22 @@ pub struct Scenario {
     pub cuts_off: bool,
     /// Members of the client's spec.
     pub spec: fn() -> Value,
+}
+
+/// The operators of a story. Others come when one fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Operators {
+    One,
+    /// Both work.
+    Two,
+    /// Of two, the one works that holds the Lease.
+    Replicas,
+}
+
+impl Operators {
+    pub fn count(self) -> usize {
+        if self == Self::One { 1 } else { 2 }
+    }
 }
 
 /// Longer than a drift interval, a sweep's, an overlap and a deletion: who writes nothing in that time is at rest.
@@ -63,7 +79,7 @@ const fn scenario(name: &'static str, act: fn(&mut Outside, Timestamp)) -> Scena
         ready: 1,
         act: Act { name, act },
         then: None,
-        operators: 1,
+        operators: Operators::One,
         fits: ALWAYS,
         tampers: false,
         again: false,
@@ -284,19 +300,35 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         ready: 0,
-        operators: 2,
+        operators: Operators::Two,
         ..scenario("two operators: create", |outside, now| apply(outside, 0, now))
     },
     Scenario {
-        operators: 2,
+        operators: Operators::Two,
         ..scenario("two operators: delete", |outside, now| outside.cluster.remove(&client(0), now))
     },
     Scenario {
-        operators: 2,
+        operators: Operators::Two,
         tampers: true,
         ..scenario("two operators: client removed by others", |outside, _| {
             tamper(outside, |registry, id| registry.take(id));
         })
     },
-    Scenario { operators: 2, fits: |class| class.rotates, ..scenario("two operators: rotate", rotate) },
+    Scenario {
+        operators: Operators::Two,
+        fits: |class| class.rotates,
+        ..scenario("two operators: rotate", rotate)
+    },
+    // What becomes of the Lease does not depend on the registry: some classes are enough.
+    Scenario {
+        ready: 0,
+        operators: Operators::Replicas,
+        fits: |class| !class.findable && !class.rotates_on_read,
+        ..scenario("two replicas: create", |outside, now| apply(outside, 0, now))
+    },
+    Scenario {
+        operators: Operators::Replicas,
+        fits: |class| class.rotates && !class.updates,
+        ..scenario("two replicas: rotate", rotate)
+    },
 ];

@@ -277,7 +277,9 @@ async fn a_reply_that_does_not_arrive_whole_leaves_the_outcome_open() {
     let began = Instant::now();
     let checks = rows.map(async |(then, reason)| {
         let server = Server::start(then).await;
-        let outcome = hasty().send(Request { method: Method::POST, ..server.get() }).await;
+        // A busy machine takes long to send; only who waits in vain has to be hasty.
+        let transport = if matches!(then, Then::Close(_)) { transport() } else { hasty() };
+        let outcome = transport.send(Request { method: Method::POST, ..server.get() }).await;
         assert_eq!(seen(outcome), Err("interrupted"), "{reason}");
         assert_eq!(server.requests().len(), 1, "sent once: {reason}");
     });
