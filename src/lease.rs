@@ -3,7 +3,10 @@
 //! Clocks of different machines are never compared: a Lease is old when it has not changed for its duration here. Safety does not
 //! rest on it: two that both believe to hold it lose races like any two passes. It keeps them from doing everything twice.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::TryStreamExt;
 use k8s_openapi::{
@@ -43,11 +46,35 @@ pub enum Lost {
     Refused(kube::Error),
 }
 
+/// Whether this process may begin something: nobody else can have the Lease yet. By default it is the only one, and always may.
+#[derive(Clone, Debug, Default)]
+pub struct Turn(Option<Arc<Mutex<Option<Instant>>>>);
+
+impl Turn {
+    /// Not ours before the Lease is.
+    fn by_lease() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Whether it is ours at this moment. Whoever stood still learns so before any request tells it.
+    pub fn is_ours(&self) -> bool {
+        let until = |until: &Mutex<Option<Instant>>| *until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.as_deref().is_none_or(|turn| until(turn).is_some_and(|until| Instant::now() < until))
+    }
+
+    fn ends(&self, at: Option<Instant>) {
+        if let Some(turn) = &self.0 {
+            *turn.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        }
+    }
+}
+
 /// The Lease, for one that would like to hold it.
 pub struct Lease {
     leases: Api<Object>,
     clock: Clock,
     identity: String,
+    turn: Turn,
 }
 
 /// The Lease, for the one that holds it.
@@ -65,7 +92,7 @@ struct Seen {
 impl Lease {
     /// The Lease in the operator's namespace. An `identity` belongs to one process at a time.
     pub fn new(client: Client, clock: Clock, namespace: &str, identity: String) -> Self {
-        Self { leases: Api::namespaced(client, namespace), clock, identity }
+        Self { leases: Api::namespaced(client, namespace), clock, identity, turn: Turn::by_lease() }
     }
 
     /// Waits until it is ours. `read` is called whenever the API server has shown the Lease.
@@ -87,7 +114,7 @@ impl Lease {
     async fn try_acquire(&self, seen: &mut Option<Seen>, read: impl Fn()) -> kube::Result<Option<Object>> {
         let Some(found) = bounded(self.leases.get_opt(NAME)).await? else {
             read();
-            return won(bounded(self.leases.create(&PostParams::default(), &self.ours(None))).await);
+            return won(self.claim(self.leases.create(&PostParams::default(), &self.ours(None))).await);
         };
         read();
         let version = found.metadata.resource_version.clone();
@@ -145,11 +172,24 @@ impl Lease {
 
     /// Writes it at the version that it bears.
     async fn write(&self, object: &Object) -> kube::Result<Object> {
-        bounded(self.leases.replace(NAME, &PostParams::default(), object)).await
+        self.claim(self.leases.replace(NAME, &PostParams::default(), object)).await
+    }
+
+    /// Sends what makes it ours. Others wait for its duration from when they see that, which is later than now.
+    async fn claim(&self, request: impl Future<Output = kube::Result<Object>>) -> kube::Result<Object> {
+        let sent = Instant::now();
+        let written = bounded(request).await?;
+        self.turn.ends(Some(sent + DURATION));
+        Ok(written)
     }
 }
 
 impl Held {
+    /// Whether it is surely ours, at any moment.
+    pub fn turn(&self) -> Turn {
+        self.lease.turn.clone()
+    }
+
     /// Renews it until somebody else has it, or until the API server has said no for long. While it says nothing this one goes on:
     /// nobody else can take it then, and what a pass has in hand is kept nowhere else.
     pub async fn keep(&mut self) -> Lost {
@@ -158,7 +198,10 @@ impl Held {
             sleep(if refused.is_some() { RETRY } else { RENEW_EVERY }).await;
             match self.renew().await {
                 Ok(()) => refused = None,
-                Err(Failed::Taken(by)) => return Lost::Taken(by),
+                Err(Failed::Taken(by)) => {
+                    self.lease.turn.ends(None);
+                    return Lost::Taken(by);
+                }
                 Err(Failed::Error(error)) => {
                     tracing::warn!(%error, "the Lease {NAME} is not renewed yet; trying again");
                     let since = is_refusal(&error).then(|| refused.unwrap_or_else(Instant::now));

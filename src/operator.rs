@@ -28,7 +28,7 @@ use crate::{
     api_server,
     clock::Clock,
     controller::{self, Scope, Watches},
-    lease::{self, Held, Lease, Lost},
+    lease::{self, Held, Lease, Lost, Turn},
     metrics::Metrics,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
     registry::{Sessions, address::AddressPolicy, http::HttpConnect},
@@ -110,7 +110,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
         Some(held) => {
             metrics.working.set(1);
             let sessions = Sessions::new(Arc::new(HttpConnect { addresses }), metrics.clone());
-            let (context, scopes) = context(kube, sessions, &arguments, installation, watches, metrics);
+            let turn = held.as_ref().map(Held::turn).unwrap_or_default();
+            let (context, scopes) = context(kube, sessions, &arguments, installation, watches, metrics, turn);
             let Arguments { namespaces, shutdown_timeout, .. } = arguments;
             let work = |stop| work(context, scopes, namespaces, shutdown_timeout, stop);
             hold(held, work, stop).await.map_err(Error::from)
@@ -184,6 +185,7 @@ fn context(
     installation: String,
     watches: Watches,
     metrics: Arc<Metrics>,
+    turn: Turn,
 ) -> (Arc<Context>, Vec<Scope>) {
     let context = Context {
         reporter: Reporter { controller: FIELD_MANAGER.into(), instance: None },
@@ -204,6 +206,7 @@ fn context(
         lanes: Lanes::new(usize::from(arguments.concurrency)),
         installation,
         metrics,
+        turn,
         kube,
     };
     (Arc::new(context), watches.scopes)

@@ -42,6 +42,7 @@ use tokio::{
 use crate::{
     api::{ClusterOAuthRegistry, OAuthClient, OAuthRegistry, RegistryHosts},
     clock::Clock,
+    lease::Turn,
     metrics::{Metrics, ReconcileLabels},
     registry::{self, Retry, Sessions},
 };
@@ -51,6 +52,7 @@ use gather::Pass;
 use lanes::Lanes;
 use look::Misses;
 use next::{Step, next};
+use protocol::Rule;
 use record::Record;
 
 /// More rounds than any pass needs; a pass that does not end is a bug, and says so.
@@ -96,6 +98,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// Passes at once, for each registry and over all controllers.
     pub lanes: Lanes,
+    /// Whether another replica may work already.
+    pub turn: Turn,
 }
 
 impl Context {
@@ -205,6 +209,9 @@ pub enum PassError {
         /// Why it failed.
         why: String,
     },
+    /// Another replica may work already.
+    #[error("the Lease was not renewed for so long that another replica may have it")]
+    NotOurTurn,
     /// The registry failed us.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -352,6 +359,10 @@ async fn decide(context: &Context, pass: &mut Pass) -> Result<Step, PassError> {
         };
         // What a reply brought is stored or removed first of all, under the record's own version: nobody else has it.
         let has_a_reply = pass.facts.progress.in_hand.is_some() || pass.facts.progress.stray.is_some();
+        // Some registries change a client's secret when it is read: only who works may ask, and is sure to have the answer stored.
+        if !has_a_reply && !context.turn.is_ours() && Rule::Turn.holds() {
+            return Err(PassError::NotOurTurn);
+        }
         if !hangs_together && !has_a_reply && !effect.only_reads() {
             if !gather::hangs_together(context, &pass.facts.client).await? {
                 return Err(PassError::Stale);

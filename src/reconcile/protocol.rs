@@ -39,11 +39,13 @@ pub enum Rule {
     ProvenAbsence,
     /// Many clients that vanish at once are not believed to be gone.
     MassAbsence,
+    /// Who may have lost the Lease begins nothing.
+    Turn,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::WriteAhead,
         Self::Nonce,
         Self::Guard,
@@ -62,6 +64,7 @@ impl Rule {
         Self::DeletionOrder,
         Self::ProvenAbsence,
         Self::MassAbsence,
+        Self::Turn,
     ];
 
     /// Whether the rule is kept.

@@ -9,7 +9,7 @@ use oauth_operator::{
     api::RegistryHosts,
     clock::Clock,
     controller::{self, Scope},
-    lease::Lease,
+    lease::{Held, Lease, Turn},
     metrics::Metrics,
     operator,
     reconcile::{Context, Looks, Settings, backoff::Backoff, lanes::Lanes, look::Misses},
@@ -152,50 +152,18 @@ impl World {
     fn start(&mut self) {
         let who = self.count;
         self.count += 1;
-        let kube = self.network.to_cluster(who);
-        let lease = Lease::new(kube.clone(), self.network.clock, OPERATOR_NAMESPACE, who.to_string());
-        let lease = self.elects.then_some(lease);
-        let (context, scopes) = self.operator(who, kube);
-        let work = |stop| operator::work(context, scopes, Vec::new(), SHUTDOWN, stop);
+        let (network, elects) = (self.network.clone(), self.elects);
         self.operators.spawn(async move {
-            let held = match lease {
-                Some(lease) => Some(lease.acquire(|| {}).await),
-                None => None,
-            };
+            let kube = network.to_cluster(who);
+            let lease = Lease::new(kube.clone(), network.clock, OPERATOR_NAMESPACE, who.to_string());
+            let held = if elects { Some(lease.acquire(|| {}).await) } else { None };
+            let turn = held.as_ref().map(Held::turn).unwrap_or_default();
+            let (context, scopes) = operator(&network, who, kube, turn);
+            let work = |stop| operator::work(context, scopes, Vec::new(), SHUTDOWN, stop);
             let lost = operator::hold(held, work, std::future::pending().boxed().shared()).await;
             lost.expect_err("nobody tells it to stop");
             who
         });
-    }
-
-    fn operator(&self, who: usize, kube: kube::Client) -> (Arc<Context>, Vec<Scope>) {
-        let watches = controller::watches(&kube, &[]);
-        let metrics = Arc::new(Metrics::new());
-        let made = std::sync::atomic::AtomicU32::new(0);
-        let context = Context {
-            reporter: Reporter { controller: "simulation".into(), instance: None },
-            clock: self.network.clock,
-            sessions: Sessions::new(self.network.to_registries(who), metrics.clone()),
-            registries: watches.registries,
-            settings: Settings {
-                operator_namespace: OPERATOR_NAMESPACE.into(),
-                settle_time: Duration::from_secs(30),
-                deletion_timeout: Duration::from_mins(5),
-                registry_hosts: RegistryHosts::default(),
-            },
-            nonces: Box::new(move || {
-                format!("n{who}-{}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-            }),
-            clients: watches.clients,
-            looks: Looks::default(),
-            misses: Misses::default(),
-            backoff: Backoff::default(),
-            lanes: Lanes::new(8),
-            installation: INSTALLATION.into(),
-            metrics,
-            kube,
-        };
-        (Arc::new(context), watches.scopes)
     }
 
     /// Some things have to be seen twice, a drift interval apart, and some people are asked twice.
@@ -259,4 +227,36 @@ impl World {
             checked: outside.checked + invariants::AT_REST,
         }
     }
+}
+
+/// What an operator has, and what wakes it.
+fn operator(network: &Network, who: usize, kube: kube::Client, turn: Turn) -> (Arc<Context>, Vec<Scope>) {
+    let watches = controller::watches(&kube, &[]);
+    let metrics = Arc::new(Metrics::new());
+    let made = std::sync::atomic::AtomicU32::new(0);
+    let context = Context {
+        reporter: Reporter { controller: "simulation".into(), instance: None },
+        clock: network.clock,
+        sessions: Sessions::new(network.to_registries(who), metrics.clone()),
+        registries: watches.registries,
+        settings: Settings {
+            operator_namespace: OPERATOR_NAMESPACE.into(),
+            settle_time: Duration::from_secs(30),
+            deletion_timeout: Duration::from_mins(5),
+            registry_hosts: RegistryHosts::default(),
+        },
+        nonces: Box::new(move || {
+            format!("n{who}-{}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        }),
+        clients: watches.clients,
+        looks: Looks::default(),
+        misses: Misses::default(),
+        backoff: Backoff::default(),
+        lanes: Lanes::new(8),
+        installation: INSTALLATION.into(),
+        metrics,
+        turn,
+        kube,
+    };
+    (Arc::new(context), watches.scopes)
 }

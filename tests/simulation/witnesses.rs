@@ -89,6 +89,12 @@ pub const WITNESSES: &[Witness<'static>] = &[
     witness("DeletionOrder", "cal-com/delete", ""),
     witness("ProvenAbsence", "cal-com/registry wiped", ""),
     witness("MassAbsence", "cal-com/registry wiped", ""),
+    // It reads, the registry changes the secret for that, and it dies; who works has no cause to read again.
+    witness(
+        "Turn",
+        "rfc7592-rotating/two replicas: create",
+        "frozen at create Secret; crash before at replace record #2",
+    ),
     // The rules over the facts.
     witness("credentials_in_hand", "rfc7592/create", ""),
     witness("stray_in_hand", "rfc7592/create", "frozen at create record"),

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     api::{Condition, FINALIZER, OAuthClient, OAuthRegistry, RegistryHosts, annotations, conditions},
     clock::Clock,
+    lease::Turn,
     metrics::Metrics,
     providers,
     reconcile::{
@@ -260,6 +261,7 @@ impl World {
             clients: vec![clients],
             looks: Looks::default(),
             misses: Misses::default(),
+            turn: Turn::default(),
             backoff: Backoff::default(),
             lanes: Lanes::new(8),
         };
