@@ -1,7 +1,8 @@
 //! One of several replicas works: whoever holds the Lease. The others wait, and take it over when it is let go or not renewed.
 //!
-//! Clocks of different machines are never compared: a Lease is old when it has not changed for its duration here. Safety does not
-//! rest on it: two that both believe to hold it lose races like any two passes. It keeps them from doing everything twice.
+//! Clocks of different machines are never compared: a Lease is old when it has not changed for its duration here. No write rests on
+//! it: two that both believe to hold it lose races like any two passes. It keeps them from doing everything twice, and one that stood
+//! still from reading where a read changes the secret: see [`Turn`].
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -335,6 +336,21 @@ mod tests {
             let left_now = remaining(&lease(&spec), "a", Duration::from_secs(unchanged));
             assert_eq!(left_now.as_secs(), left, "{reason}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stood_still_for_the_duration_may_begin_nothing() {
+        let (alone, turn) = (Turn::default(), Turn::by_lease());
+        assert!(alone.is_ours(), "there is no other one");
+        assert!(!turn.is_ours(), "nobody has acquired it");
+        turn.ends(Some(Instant::now() + DURATION));
+        tokio::time::advance(DURATION.saturating_sub(Duration::from_millis(1))).await;
+        assert!(turn.is_ours(), "nobody else has found it old");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!turn.is_ours() && alone.is_ours(), "somebody may have");
+        turn.ends(Some(Instant::now() + DURATION));
+        turn.ends(None);
+        assert!(!turn.is_ours(), "it is known to be another's");
     }
 
     #[test]
