@@ -323,7 +323,7 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         ready: 0,
         operators: Operators::Replicas,
-        fits: |class| !class.findable,
+        fits: |class| class.rotates_on_read,
         ..scenario("two replicas: create", |outside, now| apply(outside, 0, now))
     },
     Scenario {
