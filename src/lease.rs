@@ -49,21 +49,21 @@ pub enum Lost {
 
 /// Whether this process may begin something: nobody else can have the Lease yet. By default it is the only one, and always may.
 #[derive(Clone, Debug, Default)]
-pub struct Turn(Option<Arc<Mutex<Option<Instant>>>>);
+pub struct Turn(Option<Arc<Mutex<Instant>>>);
 
 impl Turn {
     /// Not ours before the Lease is.
     fn by_lease() -> Self {
-        Self(Some(Arc::default()))
+        Self(Some(Arc::new(Mutex::new(Instant::now()))))
     }
 
     /// Whether it is ours at this moment. Whoever stood still learns so before any request tells it.
     pub fn is_ours(&self) -> bool {
-        let until = |until: &Mutex<Option<Instant>>| *until.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.as_deref().is_none_or(|turn| until(turn).is_some_and(|until| Instant::now() < until))
+        let end = |turn: &Mutex<Instant>| *turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.as_deref().is_none_or(|turn| Instant::now() < end(turn))
     }
 
-    fn ends(&self, at: Option<Instant>) {
+    fn ends(&self, at: Instant) {
         if let Some(turn) = &self.0 {
             *turn.lock().unwrap_or_else(PoisonError::into_inner) = at;
         }
@@ -180,7 +180,7 @@ impl Lease {
     async fn claim(&self, request: impl Future<Output = kube::Result<Object>>) -> kube::Result<Object> {
         let sent = Instant::now();
         let written = bounded(request).await?;
-        self.turn.ends(Some(sent + DURATION));
+        self.turn.ends(sent + DURATION);
         Ok(written)
     }
 }
@@ -200,7 +200,7 @@ impl Held {
             match self.renew().await {
                 Ok(()) => refused = None,
                 Err(Failed::Taken(by)) => {
-                    self.lease.turn.ends(None);
+                    self.lease.turn.ends(Instant::now());
                     return Lost::Taken(by);
                 }
                 Err(Failed::Error(error)) => {
@@ -343,13 +343,13 @@ mod tests {
         let (alone, turn) = (Turn::default(), Turn::by_lease());
         assert!(alone.is_ours(), "there is no other one");
         assert!(!turn.is_ours(), "nobody has acquired it");
-        turn.ends(Some(Instant::now() + DURATION));
+        turn.ends(Instant::now() + DURATION);
         tokio::time::advance(DURATION.saturating_sub(Duration::from_millis(1))).await;
         assert!(turn.is_ours(), "nobody else has found it old");
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!turn.is_ours() && alone.is_ours(), "somebody may have");
-        turn.ends(Some(Instant::now() + DURATION));
-        turn.ends(None);
+        turn.ends(Instant::now() + DURATION);
+        turn.ends(Instant::now());
         assert!(!turn.is_ours(), "it is known to be another's");
     }
 
