@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     World,
+    ports::listener,
     providers::{
         Fake,
         place::Place,
@@ -30,7 +31,7 @@ impl<P: Place> StandIn<P> {
     pub async fn start() -> Self {
         let fake = Fake::new(P::fresh());
         fake.at(|provider| provider.set_time(today()));
-        let served = serve(fake.clone()).await;
+        let served = serve(listener().await, fake.clone());
         Self { fake, served }
     }
 

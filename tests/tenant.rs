@@ -10,12 +10,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::{
     manifests::{client, merge, registry, use_peer},
     support::{
         Cluster, DevelopmentRegistry, Kind, Operator, OperatorOptions, PATIENCE, Peer, World, condition,
+        ports::listener,
     },
 };
 
@@ -27,7 +27,7 @@ struct Trap {
 
 impl Trap {
     async fn set() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener().await;
         let (address, visits) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
         let count = visits.clone();
         tokio::spawn(async move {

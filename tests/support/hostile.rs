@@ -4,6 +4,7 @@
 
 mod wire;
 
+use super::ports::{listener, url_of};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -103,8 +104,8 @@ enum Origin {
 impl HostileRegistry {
     /// Starts it, as well-behaved as any until it is told otherwise.
     pub async fn start() -> Self {
-        let (known, url) = listen().await;
-        let (elsewhere, elsewhere_url) = listen().await;
+        let (known, elsewhere) = (listener().await, listener().await);
+        let (url, elsewhere_url) = (url_of(&known), url_of(&elsewhere));
         let state = Arc::new(Shared { url, elsewhere_url, state: Mutex::default() });
         let tasks = vec![
             tokio::spawn(accept(known, Origin::Known, Arc::clone(&state))),
@@ -168,12 +169,6 @@ impl Drop for HostileRegistry {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port for the hostile registry");
-    let url = format!("http://{}", listener.local_addr().expect("a listener's address"));
-    (listener, url)
 }
 
 async fn accept(listener: TcpListener, origin: Origin, shared: Arc<Shared>) {

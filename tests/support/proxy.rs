@@ -1,6 +1,7 @@
 //! A loopback proxy between the operator and one of its servers, which lets chosen calls go wrong.
 
 use super::fault::{Action, Fault, FaultPlan, Ticket, When};
+use super::ports::{listener, url_of};
 use super::{Cluster, http as test_http};
 use ::http::{HeaderMap, Method, Request, Response, Uri, header};
 use axum::body::{Body, Bytes, to_bytes};
@@ -102,8 +103,8 @@ impl FaultProxy {
     }
 
     async fn start(name: &'static str, upstream: Upstream, plan: &FaultPlan, counts: Predicate) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port for the proxy");
-        let url = format!("http://{}", listener.local_addr().expect("a listener's address"));
+        let listener = listener().await;
+        let url = url_of(&listener);
         let folder = tempfile::tempdir().expect("a folder for the kubeconfig");
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kubeconfig_for(&url)).expect("a kubeconfig");

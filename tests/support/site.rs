@@ -1,5 +1,6 @@
 //! A provider behind a socket, declared as a registry of a world, and the one client that is declared there.
 
+use super::ports::listener;
 use super::providers::{
     Fake,
     place::Place,
@@ -24,7 +25,7 @@ impl<P: Place> Site<P> {
     pub async fn open(world: &World, name: &str) -> Self {
         let fake = Fake::new(P::fresh());
         fake.at(|provider| provider.set_time(today()));
-        let served = serve(fake.clone()).await;
+        let served = serve(listener().await, fake.clone());
         let site = Self { fake, served, world: world.clone(), name: name.to_owned() };
         site.give_credentials(&P::credentials()).await;
         site.declare(P::registry).await;

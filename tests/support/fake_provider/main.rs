@@ -15,6 +15,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use oauth_operator::clock::Clock;
 use tokio::{
+    net::TcpListener,
     select,
     signal::unix::{SignalKind, signal},
     time::interval,
@@ -71,7 +72,8 @@ async fn run<P: ByHand>() -> Result<(), String> {
     // Before the ready line: whoever read it may send a signal at once.
     let mut stop = signal(SignalKind::terminate()).map_err(|e| format!("cannot listen for signals: {e}"))?;
     let fake = Fake::new(P::showing(Clock::system().now()));
-    let served = serve_beside(by_hand::routes(fake.clone()), fake.clone()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| format!("no free port: {e}"))?;
+    let served = serve_beside(listener, by_hand::routes(fake.clone()), fake.clone());
     say(&format!("fake provider ready at {} (for trying and testing only)", served.url()))?;
     let broken = select! {
         _ = stop.recv() => fake.take_violations(),

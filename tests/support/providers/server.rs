@@ -53,14 +53,13 @@ impl Drop for Served {
     }
 }
 
-/// Serves a provider on a free port of this machine, HTTP/1.1 without TLS.
-pub async fn serve<P: Provider>(fake: Fake<P>) -> Served {
-    serve_beside(Router::new(), fake).await
+/// Serves a provider on HTTP/1.1 without TLS.
+pub fn serve<P: Provider>(listener: TcpListener, fake: Fake<P>) -> Served {
+    serve_beside(listener, Router::new(), fake)
 }
 
 /// The same beside routes that are not the provider's.
-pub async fn serve_beside<P: Provider>(routes: Router, fake: Fake<P>) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+pub fn serve_beside<P: Provider>(listener: TcpListener, routes: Router, fake: Fake<P>) -> Served {
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (hangs, watched) = watch::channel(false);
     let handler = move |ConnectInfo(wire): ConnectInfo<Wire>, request| {

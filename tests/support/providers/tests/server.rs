@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
@@ -17,7 +17,8 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 async fn served() -> (Fake<CalCom>, Served) {
     let fake = Fake::new(CalCom::new());
-    (fake.clone(), serve(fake).await)
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (fake.clone(), serve(listener, fake))
 }
 
 /// Everything that comes back on a connection of its own.
