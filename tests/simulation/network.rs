@@ -84,6 +84,13 @@ pub struct Seen {
     pub disturbed: bool,
 }
 
+impl Seen {
+    /// Whether it is about who works, and not about what is worked on.
+    pub fn is_of_the_lease(&self) -> bool {
+        self.name.ends_with(" leases")
+    }
+}
+
 /// Everything outside the operators.
 pub struct Outside {
     pub cluster: Cluster,
@@ -482,18 +489,11 @@ impl Outside {
             }
         };
         let target = if self.symmetric { String::new() } else { target };
+        let (findable, epoch, disturbed) = (self.findable, self.epoch, false);
+        let seen = Seen { name, target, writes, to_registry, findable, epoch, at, disturbed };
         // One of many is like the other, and so is one renewal of the Lease.
-        let alike = self.symmetric || name.ends_with(" leases");
-        Seen {
-            name,
-            target,
-            writes,
-            to_registry,
-            findable: self.findable,
-            epoch: if alike { 0 } else { self.epoch },
-            at,
-            disturbed: false,
-        }
+        let alike = self.symmetric || seen.is_of_the_lease();
+        Seen { epoch: if alike { 0 } else { epoch }, ..seen }
     }
 }
 

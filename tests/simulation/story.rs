@@ -244,5 +244,5 @@ fn names(calls: &[Seen]) -> impl DoubleEndedIterator<Item = (&str, &str)> {
 
 /// All but what goes on beside everything: the Lease is renewed every few seconds, whatever happens.
 fn telling(calls: &[Seen]) -> impl DoubleEndedIterator<Item = (usize, &Seen)> + Clone {
-    calls.iter().enumerate().filter(|(_, call)| !call.name.ends_with(" leases"))
+    calls.iter().enumerate().filter(|(_, call)| !call.is_of_the_lease())
 }
