@@ -289,9 +289,10 @@ async fn a_reply_that_does_not_arrive_whole_leaves_the_outcome_open() {
 
 #[tokio::test]
 async fn a_request_that_never_left_is_said_to_have_had_no_effect() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refused = format!("http://{}/", free.local_addr().unwrap());
-    drop(free);
+    // A port that is taken, so that no other test comes to listen there.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = format!("http://{}/", silent.local_addr().unwrap());
     let plain = Server::start(Then::Close(b"")).await;
     let bearer = |token: &str| Request {
         authorization: Authorization::Bearer(token.into()),
