@@ -6,13 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     World,
-    ports::listener,
-    providers::{
-        Fake,
-        place::Place,
-        server::{Served, serve},
-    },
-    site::{extend, today},
+    providers::{Fake, place::Place, server::Served},
+    site::{extend, serve_new},
 };
 
 /// The shortest drift interval that the API allows.
@@ -29,9 +24,7 @@ pub struct StandIn<P> {
 impl<P: Place> StandIn<P> {
     /// Starts one.
     pub async fn start() -> Self {
-        let fake = Fake::new(P::fresh());
-        fake.at(|provider| provider.set_time(today()));
-        let served = serve(listener().await, fake.clone());
+        let (fake, served) = serve_new().await;
         Self { fake, served }
     }
 

@@ -23,9 +23,7 @@ pub struct Site<P> {
 impl<P: Place> Site<P> {
     /// Serves a new provider and declares it.
     pub async fn open(world: &World, name: &str) -> Self {
-        let fake = Fake::new(P::fresh());
-        fake.at(|provider| provider.set_time(today()));
-        let served = serve(listener().await, fake.clone());
+        let (fake, served) = serve_new().await;
         let site = Self { fake, served, world: world.clone(), name: name.to_owned() };
         site.give_credentials(&P::credentials()).await;
         site.declare(P::registry).await;
@@ -191,6 +189,14 @@ pub async fn assert_no_secret_anywhere(
     for (place, text) in places {
         assert_no_secret(&text, secrets, &format!("{place} ({told})"));
     }
+}
+
+/// Serves a provider that nobody has used, on the day of the real binary.
+pub async fn serve_new<P: Place>() -> (Fake<P>, Served) {
+    let fake = Fake::new(P::fresh());
+    fake.at(|provider| provider.set_time(today()));
+    let served = serve(listener().await, fake.clone());
+    (fake, served)
 }
 
 /// The day of the real binary.
